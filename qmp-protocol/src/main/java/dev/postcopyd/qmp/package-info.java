@@ -1,0 +1,5 @@
+/** x. */
+@NullMarked
+package dev.postcopyd.qmp;
+
+import org.jspecify.annotations.NullMarked;

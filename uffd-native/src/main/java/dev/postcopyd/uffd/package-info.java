@@ -1,0 +1,5 @@
+/** x. */
+@NullMarked
+package dev.postcopyd.uffd;
+
+import org.jspecify.annotations.NullMarked;
