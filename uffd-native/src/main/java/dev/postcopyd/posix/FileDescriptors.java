@@ -1,0 +1,56 @@
+package dev.postcopyd.posix;
+
+import static dev.postcopyd.posix.abi.PosixConstants.F_DUPFD_CLOEXEC;
+import static dev.postcopyd.posix.abi.PosixConstants.F_GETFL;
+import static dev.postcopyd.posix.abi.PosixConstants.F_SETFL;
+import static dev.postcopyd.posix.abi.PosixConstants.O_NONBLOCK;
+import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_CLOSE;
+import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FCNTL;
+
+import dev.postcopyd.posix.abi.Libc;
+
+/**
+ * What can be done to any raw file descriptor. Descriptors are plain ints here; whoever holds one
+ * owns it and closes it exactly once. Safe for any thread.
+ */
+public final class FileDescriptors {
+  private FileDescriptors() {}
+
+  /** A second descriptor for the same open file description, closed on exec. */
+  public static int dup(int fd) throws ErrnoException {
+    return (int)
+        ErrnoException.check(
+            Libc.syscall(SYS_FCNTL, fd, F_DUPFD_CLOEXEC, 0), "fcntl(F_DUPFD_CLOEXEC)", "fd " + fd);
+  }
+
+  /**
+   * Closes a descriptor. Never repeated on EINTR: Linux has freed the number by then, and another
+   * thread may already have it anew.
+   *
+   * @return 0 or the negative errno, which only says how earlier writes went
+   */
+  public static int close(int fd) {
+    return (int) Libc.syscall(SYS_CLOSE, fd);
+  }
+
+  /**
+   * Sets or clears O_NONBLOCK. The flag belongs to the open file description: it changes for every
+   * process that shares it.
+   */
+  public static void setNonBlocking(int fd, boolean nonBlocking) throws ErrnoException {
+    long flags =
+        ErrnoException.check(Libc.syscall(SYS_FCNTL, fd, F_GETFL), "fcntl(F_GETFL)", "fd " + fd);
+    long wanted = nonBlocking ? flags | O_NONBLOCK : flags & ~(long) O_NONBLOCK;
+    if (wanted != flags) {
+      ErrnoException.check(
+          Libc.syscall(SYS_FCNTL, fd, F_SETFL, wanted), "fcntl(F_SETFL)", "fd " + fd);
+    }
+  }
+
+  /** Whether O_NONBLOCK is set. */
+  public static boolean isNonBlocking(int fd) throws ErrnoException {
+    return (ErrnoException.check(Libc.syscall(SYS_FCNTL, fd, F_GETFL), "fcntl(F_GETFL)", "fd " + fd)
+            & O_NONBLOCK)
+        != 0;
+  }
+}

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.posix;
+
+import org.jspecify.annotations.NullMarked;
