@@ -60,6 +60,8 @@ public record PageSize(int shift) {
 
   @Override
   public String toString() {
-    return shift >= 20 ? (1L << (shift - 20)) + "M" : shift >= 10 ? (1L << (shift - 10)) + "K" : bytes() + "B";
+    return shift >= 20
+        ? (1L << (shift - 20)) + "M"
+        : shift >= 10 ? (1L << (shift - 10)) + "K" : bytes() + "B";
   }
 }

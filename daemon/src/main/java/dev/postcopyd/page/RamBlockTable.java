@@ -75,7 +75,8 @@ public final class RamBlockTable {
      * @throws IllegalArgumentException if the length is no multiple of the page size
      */
     public RamBlock add(String name, long usedLengthBytes, PageSize hostPageSize) {
-      RamBlock block = new RamBlock(name, usedLengthBytes, hostPageSize, nextPageIndex);
+      RamBlock block =
+          new RamBlock(blocks.size(), name, usedLengthBytes, hostPageSize, nextPageIndex);
       blocks.add(block);
       nextPageIndex = (block.endPageIndex() + 63) & -64L;
       return block;

@@ -1,0 +1,14 @@
+package dev.postcopyd.loader;
+
+/** A load's state as the outside names it; the words are QEMU's MigrationStatus. */
+public enum LoadStatus {
+  NONE,
+  SETUP,
+  ACTIVE,
+  POSTCOPY_DEVICE,
+  POSTCOPY_ACTIVE,
+  COMPLETED,
+  FAILED,
+  CANCELLING,
+  CANCELLED
+}

@@ -1,0 +1,155 @@
+package dev.postcopyd.loader;
+
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.TimeUnit;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * The one door through which a load's state changes.
+ *
+ * <p>Events may be submitted from any thread; one owner thread applies {@link LoaderTransitions} to
+ * them in order, publishes the new state, tells the listeners, and hands the effects to one worker
+ * thread. So no two changes overlap, listeners see every state exactly once and in order, and a
+ * step that blocks (a slow disk) never blocks a change of state.
+ *
+ * <p>{@link #close} fails a live load, waits for its release for a bounded time, and ends both
+ * threads.
+ */
+public final class Loader implements AutoCloseable {
+  private static final Logger log = LoggerFactory.getLogger(Loader.class);
+  private static final long CLOSE_SECONDS = 10;
+
+  private final ExecutorService owner =
+      Executors.newSingleThreadExecutor(Thread.ofPlatform().name("loader").daemon().factory());
+  private final ExecutorService worker =
+      Executors.newSingleThreadExecutor(Thread.ofPlatform().name("load-steps").daemon().factory());
+  private final List<StateListener> listeners = new CopyOnWriteArrayList<>();
+  private volatile LoaderState state = new LoaderState.None(System.nanoTime());
+
+  /** Is told of every change of state, on the owner thread; must return soon. */
+  public interface StateListener {
+    void stateChanged(LoaderState before, LoaderState after);
+  }
+
+  public void addListener(StateListener listener) {
+    listeners.add(listener);
+  }
+
+  public LoaderState state() {
+    return state;
+  }
+
+  /**
+   * Submits an event.
+   *
+   * @return what came of it, once the state has changed and the listeners have been told; the
+   *     effects may still be under way
+   */
+  public CompletableFuture<Transition> submit(LoaderEvent event) {
+    try {
+      return CompletableFuture.supplyAsync(() -> apply(event), owner);
+    } catch (RejectedExecutionException e) {
+      return CompletableFuture.completedFuture(
+          new Transition.Refused("the daemon is shutting down"));
+    }
+  }
+
+  /** Reports what happened to a load; nobody waits for the answer. */
+  public void report(LoaderEvent.OfLoad event) {
+    CompletableFuture<Transition> _ = submit(event);
+  }
+
+  private Transition apply(LoaderEvent event) {
+    LoaderState before = state;
+    Transition transition = LoaderTransitions.next(before, event, System.nanoTime());
+    switch (transition) {
+      case Transition.To to -> {
+        enter(before, to.state(), event);
+        to.effects().forEach(this::schedule);
+      }
+      case Transition.Refused refused ->
+          log.debug("refused event={} reason={}", event, refused.reason());
+      case Transition.Ignored _ -> log.debug("ignored event={} status={}", event, before.status());
+    }
+    return transition;
+  }
+
+  private void enter(LoaderState before, LoaderState after, LoaderEvent event) {
+    state = after;
+    if (before.status() == after.status()) {
+      return;
+    }
+    if (after instanceof LoaderState.Failed failed) {
+      log.error(
+          "state old={} new={} source={} reason=\"{}\"",
+          before.status(),
+          after.status(),
+          failed.load().source(),
+          failed.reason());
+    } else {
+      log.info(
+          "state old={} new={} event={}",
+          before.status(),
+          after.status(),
+          event.getClass().getSimpleName());
+    }
+    for (StateListener listener : listeners) {
+      listener.stateChanged(before, after);
+    }
+  }
+
+  private void schedule(LoaderEffect effect) {
+    worker.execute(() -> perform(effect));
+  }
+
+  private void perform(LoaderEffect effect) {
+    try {
+      switch (effect) {
+        case LoaderEffect.Prepare step -> step.load().prepare();
+        case LoaderEffect.HandOverDeviceState step -> step.load().handOverDeviceState();
+        case LoaderEffect.StartEagerLoader step -> step.load().startEagerLoader();
+        case LoaderEffect.DetachGuest step -> step.load().detachGuest();
+        case LoaderEffect.Release step -> step.load().release();
+      }
+    } catch (RuntimeException | Error e) {
+      log.error("step failed by a bug step={}", effect.getClass().getSimpleName(), e);
+      report(new LoaderEvent.LoadFailed(effect.load(), "internal error: " + e));
+    }
+    if (effect instanceof LoaderEffect.Release release) {
+      report(new LoaderEvent.Released(release.load()));
+    }
+  }
+
+  @Override
+  public void close() {
+    submit(new LoaderEvent.CancelRequested()).join();
+    owner.shutdown();
+    awaitEnd(owner);
+    worker.execute(this::releaseLast);
+    worker.shutdown();
+    awaitEnd(worker);
+  }
+
+  /** A completed load still holds its guest. */
+  private void releaseLast() {
+    if (state instanceof LoaderState.Completed completed) {
+      completed.load().release();
+    }
+  }
+
+  private static void awaitEnd(ExecutorService executor) {
+    try {
+      if (!executor.awaitTermination(CLOSE_SECONDS, TimeUnit.SECONDS)) {
+        log.warn("gave up waiting for a step of the load to end seconds={}", CLOSE_SECONDS);
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+  }
+}

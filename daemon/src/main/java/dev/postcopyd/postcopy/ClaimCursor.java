@@ -1,0 +1,92 @@
+package dev.postcopyd.postcopy;
+
+import dev.postcopyd.page.RamBlock;
+import java.util.List;
+
+/**
+ * Where the loaders are: hands out runs of pages that nobody has claimed, in order, and jumps to
+ * where the guest faulted last, since what lies behind a fault is wanted next.
+ *
+ * <p>Shared by all loader threads of one load; a run is claimed under the lock, which is held for
+ * microseconds and never while anything is fetched.
+ */
+final class ClaimCursor {
+  private final PostcopyEngine engine;
+  private final List<RamBlock> blocks;
+  private final long runBytes;
+  private int blockIndex;
+  private long pageIndex;
+  private int blocksWithoutWork;
+
+  /**
+   * @param runBytes the most bytes in a run; at least one page is handed out in any case
+   */
+  ClaimCursor(PostcopyEngine engine, long runBytes) {
+    this.engine = engine;
+    this.blocks = engine.table().blocks();
+    this.runBytes = runBytes;
+  }
+
+  /** A claimed run; filled in by {@link #claimNext}, one object for each loader thread. */
+  static final class Run {
+    RamBlock block;
+    long firstPageIndex;
+    int pageCount;
+
+    Run(RamBlock anyBlock) {
+      this.block = anyBlock;
+    }
+  }
+
+  /** Claims the next run; false when no page is left that nobody has claimed. */
+  synchronized boolean claimNext(Run run) {
+    if (blocks.isEmpty()) {
+      return false;
+    }
+    followFaults();
+    while (blocksWithoutWork <= blocks.size()) {
+      RamBlock block = blocks.get(blockIndex);
+      long from = Math.max(pageIndex, block.firstPageIndex());
+      long first = engine.claims().nextUnclaimed(from, block.endPageIndex());
+      if (first < 0) {
+        blockIndex = (blockIndex + 1) % blocks.size();
+        pageIndex = blocks.get(blockIndex).firstPageIndex();
+        blocksWithoutWork++;
+        continue;
+      }
+      int pageCount = engine.claims().tryClaimRun(first, limit(block, first));
+      pageIndex = first + pageCount;
+      if (pageCount > 0) {
+        blocksWithoutWork = 0;
+        run.block = block;
+        run.firstPageIndex = first;
+        run.pageCount = pageCount;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** Up to the next boundary of a whole run, so that runs stay aligned in the file. */
+  private int limit(RamBlock block, long first) {
+    int pages = (int) Math.max(1, block.hostPageSize().pagesIn(runBytes));
+    long intoRun = (first - block.firstPageIndex()) % pages;
+    return (int) Math.min(pages - intoRun, block.endPageIndex() - first);
+  }
+
+  private void followFaults() {
+    long hint = engine.takeFaultHint();
+    if (hint < 0) {
+      return;
+    }
+    for (int i = 0; i < blocks.size(); i++) {
+      RamBlock block = blocks.get(i);
+      if (hint >= block.firstPageIndex() && hint < block.endPageIndex()) {
+        blockIndex = i;
+        pageIndex = hint;
+        blocksWithoutWork = 0;
+        return;
+      }
+    }
+  }
+}

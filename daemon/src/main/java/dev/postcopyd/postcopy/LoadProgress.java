@@ -1,0 +1,25 @@
+package dev.postcopyd.postcopy;
+
+import java.util.concurrent.atomic.LongAdder;
+
+/** What one load has brought in so far. Written by the engine, read by anybody. */
+public final class LoadProgress {
+  final LongAdder dataBytes = new LongAdder();
+  final LongAdder zeroBytes = new LongAdder();
+  final LongAdder faults = new LongAdder();
+
+  /** Bytes placed from pages with data. */
+  public long dataBytes() {
+    return dataBytes.sum();
+  }
+
+  /** Bytes of zero pages placed. */
+  public long zeroBytes() {
+    return zeroBytes.sum();
+  }
+
+  /** Faults on pages that were not there yet. */
+  public long faults() {
+    return faults.sum();
+  }
+}

@@ -1,0 +1,21 @@
+package dev.postcopyd.postcopy;
+
+import dev.postcopyd.page.RamBlock;
+
+/**
+ * Puts pages into the guest: by UFFDIO_COPY and its relatives, as page records on a stream, or as
+ * writes into a snapshot. The only door through which a page reaches a guest.
+ *
+ * <p>Called by the fault thread and by loader threads at once, for different pages. Must not
+ * allocate when all goes well.
+ */
+public interface PagePlacer {
+  /** Places the bytes at native address {@code sourceAddress}. */
+  PlaceResult placeData(RamBlock block, long firstPageIndex, int pageCount, long sourceAddress);
+
+  /** Places zero pages. */
+  PlaceResult placeZero(RamBlock block, long firstPageIndex, int pageCount);
+
+  /** Wakes whoever waits for a page that has been placed already. */
+  void wake(RamBlock block, long pageIndex);
+}

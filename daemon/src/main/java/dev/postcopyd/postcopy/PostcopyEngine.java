@@ -1,0 +1,205 @@
+package dev.postcopyd.postcopy;
+
+import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.page.RamBlock;
+import dev.postcopyd.page.RamBlockTable;
+import java.io.IOException;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicLong;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Brings every page of a guest in exactly once: fault → claim → fetch → place → received.
+ *
+ * <p>A fault on a page that is in the guest already is only woken; one on a page that somebody else
+ * is fetching waits for that fetch, whose placement wakes it; any other is fetched here and now, on
+ * the fault thread. Each page is fetched by the owner of its claim and placed before it is marked
+ * received, so that neither a fetch nor a placement happens twice under any interleaving.
+ *
+ * <p>Threads: {@link #fault} is called by the one fault thread, {@link #load} by loader threads,
+ * the {@link PageSink} methods by whatever thread the handler delivers on. Nothing on these paths
+ * allocates while all goes well. The engine owns its bitmaps and nothing else.
+ */
+public final class PostcopyEngine implements FaultSink, PageSink {
+  private static final Logger log = LoggerFactory.getLogger(PostcopyEngine.class);
+
+  private final RamBlockTable table;
+  private final PostcopyPageHandler handler;
+  private final PagePlacer placer;
+  private final EngineListener listener;
+  private final PostcopyMetrics metrics;
+  private final ClaimBitmap claims;
+  private final ReceivedBitmap received;
+  private final OutstandingFaults outstanding = new OutstandingFaults();
+  private final LoadProgress progress = new LoadProgress();
+  private final AtomicLong remainingPages;
+  private final AtomicBoolean failed = new AtomicBoolean();
+  private volatile long faultHint = -1;
+
+  public PostcopyEngine(
+      RamBlockTable table,
+      PostcopyPageHandler handler,
+      PagePlacer placer,
+      EngineListener listener,
+      PostcopyMetrics metrics) {
+    this.table = table;
+    this.handler = handler;
+    this.placer = placer;
+    this.listener = listener;
+    this.metrics = metrics;
+    this.claims = new ClaimBitmap(table);
+    this.received = new ReceivedBitmap(table);
+    this.remainingPages = new AtomicLong(table.totalPages());
+  }
+
+  public RamBlockTable table() {
+    return table;
+  }
+
+  public ReceivedBitmap received() {
+    return received;
+  }
+
+  public LoadProgress progress() {
+    return progress;
+  }
+
+  public Blocktime blocktime() {
+    return outstanding.blocktime();
+  }
+
+  public boolean isComplete() {
+    return remainingPages.get() == 0;
+  }
+
+  /** True once the load has failed: nothing is fetched any more. */
+  public boolean hasFailed() {
+    return failed.get();
+  }
+
+  ClaimBitmap claims() {
+    return claims;
+  }
+
+  /** True while somebody waits for a page; loaders hold back then. */
+  boolean hasOutstandingFaults() {
+    return !outstanding.isEmpty();
+  }
+
+  /** Where the guest faulted last, once; -1 if it has not since the last call. */
+  long takeFaultHint() {
+    long hint = faultHint;
+    if (hint >= 0) {
+      faultHint = -1;
+    }
+    return hint;
+  }
+
+  @Override
+  public void fault(RamBlock block, long pageIndex, int threadId, long faultNanos) {
+    if (received.isReceived(pageIndex)) {
+      placer.wake(block, pageIndex);
+      return;
+    }
+    progress.faults.increment();
+    outstanding.begin(pageIndex, threadId, faultNanos);
+    if (failed.get()) {
+      return;
+    }
+    if (claims.tryClaim(pageIndex)) {
+      handler.fetch(block, pageIndex, 1, Urgency.FAULT, this);
+      faultHint = pageIndex + 1;
+    } else if (received.isReceived(pageIndex)) {
+      // Placed between the two looks: that placement may have looked for waiters before this one
+      // was noted.
+      outstanding.end(pageIndex, 1, System.nanoTime(), metrics);
+      placer.wake(block, pageIndex);
+    }
+  }
+
+  @Override
+  public void guestGone(String reason) {
+    fail("the guest is gone: " + reason);
+  }
+
+  /** Fetches pages that the caller has claimed. */
+  void load(RamBlock block, long firstPageIndex, int pageCount) {
+    handler.fetch(block, firstPageIndex, pageCount, Urgency.EAGER, this);
+  }
+
+  @Override
+  public void data(
+      RamBlock block, long firstPageIndex, int pageCount, long sourceAddress, Urgency urgency) {
+    PlaceResult result = placer.placeData(block, firstPageIndex, pageCount, sourceAddress);
+    int placed = settle(block, firstPageIndex, pageCount, result);
+    if (placed > 0) {
+      long bytes = block.hostPageSize().offsetOf(placed);
+      progress.dataBytes.add(bytes);
+      metrics.dataPlaced(urgency == Urgency.FAULT, block.hostPageSize().shift(), placed, bytes);
+      receive(firstPageIndex, placed);
+    }
+  }
+
+  @Override
+  public void zero(RamBlock block, long firstPageIndex, int pageCount, Urgency urgency) {
+    PlaceResult result = placer.placeZero(block, firstPageIndex, pageCount);
+    int placed = settle(block, firstPageIndex, pageCount, result);
+    if (placed > 0) {
+      long bytes = block.hostPageSize().offsetOf(placed);
+      progress.zeroBytes.add(bytes);
+      metrics.zeroPlaced(urgency == Urgency.FAULT, block.hostPageSize().shift(), placed, bytes);
+      receive(firstPageIndex, placed);
+    }
+  }
+
+  @Override
+  public void failed(RamBlock block, long firstPageIndex, int pageCount, IOException cause) {
+    claims.release(firstPageIndex, pageCount);
+    metrics.fetchFailed();
+    log.debug(
+        "fetch failed block={} page={} count={}", block.name(), firstPageIndex, pageCount, cause);
+    fail(String.valueOf(cause.getMessage()));
+  }
+
+  /** How many pages of a run were placed; takes care of those that were not. */
+  private int settle(RamBlock block, long firstPageIndex, int pageCount, PlaceResult result) {
+    return switch (result) {
+      case PlaceResult.Placed _ -> pageCount;
+      case PlaceResult.TargetGone gone -> {
+        claims.release(firstPageIndex + gone.pagesPlaced(), pageCount - gone.pagesPlaced());
+        fail("the guest is gone: its memory at block " + block.name() + " is no longer there");
+        yield gone.pagesPlaced();
+      }
+      case PlaceResult.Refused refused -> {
+        claims.release(firstPageIndex + refused.pagesPlaced(), pageCount - refused.pagesPlaced());
+        fail(refused.reason());
+        yield refused.pagesPlaced();
+      }
+    };
+  }
+
+  private void receive(long firstPageIndex, int pageCount) {
+    int fresh = received.markReceived(firstPageIndex, pageCount);
+    if (fresh != pageCount) {
+      throw new IllegalStateException(
+          "placed twice: "
+              + (pageCount - fresh)
+              + " of "
+              + pageCount
+              + " pages from page index "
+              + firstPageIndex);
+    }
+    outstanding.end(firstPageIndex, pageCount, System.nanoTime(), metrics);
+    if (remainingPages.addAndGet(-fresh) == 0) {
+      listener.allPagesReceived();
+    }
+  }
+
+  /** Ends the load for good; only the first reason counts. */
+  void fail(String reason) {
+    if (failed.compareAndSet(false, true)) {
+      listener.loadFailed(reason);
+    }
+  }
+}
