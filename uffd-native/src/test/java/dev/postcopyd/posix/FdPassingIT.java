@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.postcopyd.posix.abi.Libc;
 import dev.postcopyd.posix.abi.SyscallNumbers;
+import dev.postcopyd.testing.OpenDescriptors;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;

@@ -1,4 +1,4 @@
-package dev.postcopyd.posix;
+package dev.postcopyd.testing;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.posix.abi;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.uffd.abi;
+
+import org.jspecify.annotations.NullMarked;

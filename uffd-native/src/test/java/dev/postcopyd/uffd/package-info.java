@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.uffd;
+
+import org.jspecify.annotations.NullMarked;
