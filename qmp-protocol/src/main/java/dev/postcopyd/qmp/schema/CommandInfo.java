@@ -1,0 +1,4 @@
+package dev.postcopyd.qmp.schema;
+
+/** One entry of {@code query-commands}. */
+public record CommandInfo(String name) {}
