@@ -27,6 +27,7 @@ public final class Errno {
   public static final int ENOTDIR = 20;
   public static final int EISDIR = 21;
   public static final int EINVAL = 22;
+  public static final int ENFILE = 23;
   public static final int EMFILE = 24;
   public static final int ENOTTY = 25;
   public static final int ENOSPC = 28;
@@ -38,6 +39,7 @@ public final class Errno {
   public static final int EOPNOTSUPP = 95;
   public static final int EADDRINUSE = 98;
   public static final int ECONNRESET = 104;
+  public static final int ENOBUFS = 105;
   public static final int EHWPOISON = 133;
 
   private static final String TABLE =

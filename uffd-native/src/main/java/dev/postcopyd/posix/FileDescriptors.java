@@ -53,4 +53,10 @@ public final class FileDescriptors {
             & O_NONBLOCK)
         != 0;
   }
+
+  /** The access mode and the file status flags, as {@code fcntl(F_GETFL)} gives them. */
+  public static int statusFlags(int fd) throws ErrnoException {
+    return (int)
+        ErrnoException.check(Libc.syscall(SYS_FCNTL, fd, F_GETFL), "fcntl(F_GETFL)", "fd " + fd);
+  }
 }

@@ -15,6 +15,8 @@ public final class PosixConstants {
   public static final int O_EXCL = 0200;
   public static final int O_TRUNC = 01000;
   public static final int O_NONBLOCK = 04000;
+  public static final int O_ACCMODE = 03;
+  public static final int O_DIRECT = pick(040000, 0200000);
   public static final int O_DIRECTORY = pick(0200000, 040000);
   public static final int O_CLOEXEC = 02000000;
   public static final int F_DUPFD_CLOEXEC = 1030;

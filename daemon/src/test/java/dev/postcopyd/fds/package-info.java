@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.fds;
+
+import org.jspecify.annotations.NullMarked;
