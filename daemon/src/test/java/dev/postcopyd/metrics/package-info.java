@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.metrics;
+
+import org.jspecify.annotations.NullMarked;
