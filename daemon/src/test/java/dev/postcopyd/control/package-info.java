@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.control;
+
+import org.jspecify.annotations.NullMarked;
