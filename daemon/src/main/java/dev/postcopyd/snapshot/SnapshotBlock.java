@@ -21,7 +21,11 @@ public final class SnapshotBlock {
    * {@code i}; bits beyond the last page are clear.
    */
   public SnapshotBlock(
-      String name, long usedLengthBytes, PageSize targetPageSize, long pagesOffsetBytes, long[] storedBits) {
+      String name,
+      long usedLengthBytes,
+      PageSize targetPageSize,
+      long pagesOffsetBytes,
+      long[] storedBits) {
     this.name = name;
     this.usedLengthBytes = usedLengthBytes;
     this.targetPageSize = targetPageSize;
