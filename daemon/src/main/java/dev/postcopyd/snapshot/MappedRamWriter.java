@@ -1,0 +1,239 @@
+package dev.postcopyd.snapshot;
+
+import dev.postcopyd.page.PageSize;
+import dev.postcopyd.posix.GuestMemoryAccess;
+import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.stream.MappedRamHeader;
+import dev.postcopyd.stream.RamBlockEntry;
+import dev.postcopyd.stream.StreamEncoder;
+import dev.postcopyd.stream.StreamFormat;
+import dev.postcopyd.stream.StreamRecord.EndOfStream;
+import dev.postcopyd.stream.StreamRecord.SectionEnd;
+import dev.postcopyd.stream.StreamRecord.SectionStart;
+import dev.postcopyd.stream.StreamRecord.VmDescription;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Objects;
+import java.util.Set;
+
+/**
+ * Writes a mapped-ram snapshot that a stock QEMU loads: the layout of {@link MappedRamParser}, with
+ * the device state's bytes unchanged.
+ *
+ * <p>{@link #create} empties the file from its offset on and writes the headers, so that what a
+ * crash leaves behind is a mapped-ram file without an end, and is refused. Pages come in any order
+ * and any number of times; those that never come are zero, and holes in the file. {@link #finish}
+ * writes bitmaps and tail; until then nothing is valid, and what is on the disk only the caller's
+ * sync decides.
+ *
+ * <p>Not thread-safe. Does not own the file, and neither syncs nor closes it. Keeps one bit of
+ * memory for each page.
+ */
+public final class MappedRamWriter {
+  private static final PageSize PAGE_SIZE = StreamFormat.TARGET_PAGE_SIZE;
+
+  /**
+   * A block to be written.
+   *
+   * @param name 1 to 255 bytes of printable ASCII
+   * @param usedLengthBytes a multiple of 4096
+   */
+  public record Block(String name, long usedLengthBytes) {
+    public Block {
+      if (name.isEmpty()
+          || name.length() > StreamFormat.MAX_NAME_BYTES
+          || !name.chars().allMatch(character -> character >= 0x20 && character <= 0x7e)) {
+        throw new IllegalArgumentException("not a block name: '" + name + "'");
+      }
+      if (usedLengthBytes <= 0 || !PAGE_SIZE.isAligned(usedLengthBytes)) {
+        throw new IllegalArgumentException(
+            "block '" + name + "' has a length of " + usedLengthBytes + " bytes");
+      }
+    }
+  }
+
+  /** A block and its place in the file. */
+  private record Placed(Block block, BlockLayout layout, PageBitmap storedPages) {
+    static Placed at(Block block, long offsetBytes) {
+      long headerEnd = offsetBytes + RamBlockEntry.lengthBytes(block.name());
+      long pageCount = PAGE_SIZE.pagesIn(block.usedLengthBytes());
+      long bitmapEnd = headerEnd + MappedRamHeader.bitmapBytes(pageCount);
+      long alignment = StreamFormat.MAPPED_RAM_PAGES_ALIGNMENT;
+      return new Placed(
+          block,
+          new BlockLayout(
+              headerEnd - MappedRamHeader.LENGTH_BYTES,
+              headerEnd,
+              (bitmapEnd + alignment - 1) & -alignment),
+          new PageBitmap(pageCount));
+    }
+
+    long endBytes() {
+      return layout.pagesOffsetBytes() + block.usedLengthBytes();
+    }
+  }
+
+  private final NativeFile out;
+  private final MachineState machineState;
+  private final List<Placed> blocks;
+  private boolean finished;
+
+  private MappedRamWriter(NativeFile out, MachineState machineState, List<Placed> blocks) {
+    this.out = out;
+    this.machineState = machineState;
+    this.blocks = blocks;
+  }
+
+  /**
+   * Lays the file out, drops everything in it from {@code offsetBytes} on, and writes the headers.
+   *
+   * @param out open for writing
+   * @param offsetBytes where the stream shall begin; what lies before it stays
+   * @param machineState of a mapped-ram snapshot: its configuration names that capability
+   * @param blocks at least one, with different names; {@link #writePages} knows them by their index
+   */
+  public static MappedRamWriter create(
+      NativeFile out, long offsetBytes, MachineState machineState, List<Block> blocks)
+      throws IOException {
+    requireDifferentNames(blocks);
+    long totalBytes = blocks.stream().mapToLong(Block::usedLengthBytes).reduce(0, Math::addExact);
+    StreamEncoder head =
+        new StreamEncoder()
+            .header()
+            .bytes(machineState.configuration())
+            .record(
+                new SectionStart(
+                    machineState.ramSectionId(),
+                    StreamFormat.RAM_SECTION_NAME,
+                    StreamFormat.RAM_SECTION_INSTANCE,
+                    StreamFormat.RAM_SECTION_VERSION))
+            .ramTotal(totalBytes);
+    out.truncate(offsetBytes);
+    out.writeBytesAt(head.toByteArray(), offsetBytes);
+    List<Placed> placed = new ArrayList<>();
+    long position = offsetBytes + head.sizeBytes();
+    for (Block block : blocks) {
+      Placed next = Placed.at(block, position);
+      MappedRamHeader header =
+          new MappedRamHeader(next.layout().bitmapOffsetBytes(), next.layout().pagesOffsetBytes());
+      out.writeBytesAt(
+          new StreamEncoder().ramBlock(block.name(), block.usedLengthBytes(), header).toByteArray(),
+          position);
+      placed.add(next);
+      position = next.endBytes();
+    }
+    return new MappedRamWriter(out, machineState, List.copyOf(placed));
+  }
+
+  /**
+   * Writes pages as they are, all-zero ones too.
+   *
+   * @param blockIndex which of the blocks given to {@link #create}
+   * @param sourceAddress native memory that holds {@code pageCount} pages; it is read by system
+   *     calls only
+   */
+  public void writePages(int blockIndex, long firstPage, long pageCount, long sourceAddress)
+      throws IOException {
+    Placed target = target(blockIndex, firstPage, pageCount);
+    out.writeFullyAt(
+        sourceAddress,
+        PAGE_SIZE.offsetOf(pageCount),
+        target.layout().pagesOffsetBytes() + PAGE_SIZE.offsetOf(firstPage));
+    target.storedPages().set(firstPage, pageCount);
+  }
+
+  /**
+   * Writes those of the pages that are not all zero, in runs as long as possible; the others become
+   * zero pages, whatever was written for them before.
+   *
+   * @param sourceAddress as for {@link #writePages}; it is also compared, by native code
+   */
+  public void writeNonZeroPages(int blockIndex, long firstPage, long pageCount, long sourceAddress)
+      throws IOException {
+    Placed target = target(blockIndex, firstPage, pageCount);
+    long page = 0;
+    while (page < pageCount) {
+      boolean zero = isZero(sourceAddress, page);
+      long end = page + 1;
+      while (end < pageCount && isZero(sourceAddress, end) == zero) {
+        end++;
+      }
+      if (zero) {
+        target.storedPages().clear(firstPage + page, end - page);
+      } else {
+        writePages(
+            blockIndex, firstPage + page, end - page, sourceAddress + PAGE_SIZE.offsetOf(page));
+      }
+      page = end;
+    }
+  }
+
+  /**
+   * Writes bitmaps and tail and sets the file's length; the last call.
+   *
+   * @return the file's length in bytes
+   */
+  public long finish() throws IOException {
+    requireUnfinished();
+    finished = true;
+    for (Placed block : blocks) {
+      block.storedPages().writeTo(out, block.layout().bitmapOffsetBytes());
+    }
+    int ramSectionId = machineState.ramSectionId();
+    StreamEncoder tail =
+        new StreamEncoder()
+            .ramEnd()
+            .footer(ramSectionId)
+            .bytes(machineState.commands())
+            .record(new SectionEnd(ramSectionId))
+            .ramEnd()
+            .footer(ramSectionId)
+            .bytes(machineState.deviceSections())
+            .record(new EndOfStream());
+    machineState
+        .vmDescriptionJson()
+        .ifPresent(json -> tail.record(new VmDescription(json.length)).bytes(json));
+    long tailOffset = blocks.getLast().endBytes();
+    long endBytes = tailOffset + tail.sizeBytes();
+    out.writeBytesAt(tail.toByteArray(), tailOffset);
+    out.truncate(endBytes);
+    return endBytes;
+  }
+
+  /** How many pages of a block are stored so far. */
+  public long storedPages(int blockIndex) {
+    return blocks.get(blockIndex).storedPages().storedPages();
+  }
+
+  private Placed target(int blockIndex, long firstPage, long pageCount) {
+    requireUnfinished();
+    Placed target = blocks.get(blockIndex);
+    Objects.checkFromIndexSize(
+        firstPage, pageCount, PAGE_SIZE.pagesIn(target.block().usedLengthBytes()));
+    return target;
+  }
+
+  private void requireUnfinished() {
+    if (finished) {
+      throw new IllegalStateException("the snapshot " + out.name() + " is finished");
+    }
+  }
+
+  private static boolean isZero(long sourceAddress, long page) {
+    return GuestMemoryAccess.isZero(sourceAddress + PAGE_SIZE.offsetOf(page), PAGE_SIZE.bytes());
+  }
+
+  private static void requireDifferentNames(List<Block> blocks) {
+    Set<String> names = new HashSet<>();
+    for (Block block : blocks) {
+      if (!names.add(block.name())) {
+        throw new IllegalArgumentException("two blocks are named '" + block.name() + "'");
+      }
+    }
+    if (blocks.isEmpty()) {
+      throw new IllegalArgumentException("no blocks");
+    }
+  }
+}
