@@ -1,0 +1,32 @@
+package dev.postcopyd.incoming;
+
+import dev.postcopyd.posix.NativeFile;
+import java.io.IOException;
+import java.nio.file.Path;
+
+/**
+ * Where a snapshot's bytes are: the outcome of parsing a migration URI and looking up descriptors.
+ */
+public sealed interface SnapshotLocation {
+  /** Where the migration stream begins in the file. */
+  long offsetBytes();
+
+  /** The file, open for reading; the caller owns it. Called at most once. */
+  NativeFile open() throws IOException;
+
+  /** A file by its path. */
+  record AtPath(Path path, long offsetBytes) implements SnapshotLocation {
+    @Override
+    public NativeFile open() throws IOException {
+      return NativeFile.open(path, NativeFile.Mode.READ);
+    }
+  }
+
+  /** A file that a client has handed over, by getfd or add-fd. */
+  record Descriptor(NativeFile file, long offsetBytes) implements SnapshotLocation {
+    @Override
+    public NativeFile open() {
+      return file;
+    }
+  }
+}

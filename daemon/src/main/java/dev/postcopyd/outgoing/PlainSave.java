@@ -1,0 +1,166 @@
+package dev.postcopyd.outgoing;
+
+import dev.postcopyd.guest.LocalGuest;
+import dev.postcopyd.page.RamBlock;
+import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.snapshot.MachineState;
+import dev.postcopyd.snapshot.MappedRamWriter;
+import java.io.IOException;
+import java.util.List;
+import java.util.concurrent.atomic.LongAdder;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Writes the daemon's own guest memory, all of which is there, as a mapped-ram snapshot that a stock
+ * QEMU loads; the device state is the loaded snapshot's, byte for byte.
+ *
+ * <p>Works on a thread of its own from {@link #start} on; {@link #cancel} and {@link #awaitEnd} may
+ * be called from any thread. Every change of state goes through one door, which tells the listener
+ * in order. Owns the target's file; not the guest, which must stay until the save has ended.
+ */
+public final class PlainSave {
+  private static final Logger log = LoggerFactory.getLogger(PlainSave.class);
+  private static final int PAGE_BYTES = 4096;
+
+  /** How much is written between two looks at whether to go on. */
+  private static final long STEP_BYTES = 8 << 20;
+
+  private final LocalGuest guest;
+  private final MachineState machineState;
+  private final SaveTarget target;
+  private final Listener listener;
+  private final Thread thread = Thread.ofPlatform().name("save").daemon().unstarted(this::run);
+  private final LongAdder scannedBytes = new LongAdder();
+  private final LongAdder writtenPages = new LongAdder();
+  private final long startedNanos = System.nanoTime();
+  private volatile SaveState state = new SaveState.Setup(startedNanos);
+  private volatile boolean cancelled;
+
+  /** Is told of every state after the first, in order, on the thread that changed it. */
+  public interface Listener {
+    void stateChanged(SaveState state);
+  }
+
+  private static final class CancelledException extends IOException {
+    private static final long serialVersionUID = 1;
+  }
+
+  public PlainSave(LocalGuest guest, MachineState machineState, SaveTarget target, Listener listener) {
+    this.guest = guest;
+    this.machineState = machineState;
+    this.target = target;
+    this.listener = listener;
+  }
+
+  public SaveState state() {
+    return state;
+  }
+
+  public long startedNanos() {
+    return startedNanos;
+  }
+
+  public long totalBytes() {
+    return guest.table().totalBytes();
+  }
+
+  /** Bytes of RAM that have been looked at and, where not zero, written. */
+  public long scannedBytes() {
+    return scannedBytes.sum();
+  }
+
+  /** Pages that were not zero. */
+  public long writtenPages() {
+    return writtenPages.sum();
+  }
+
+  public void start() {
+    thread.start();
+  }
+
+  /** Asks the save to stop; without effect when it has ended. */
+  public void cancel() {
+    cancelled = true;
+    synchronized (this) {
+      if (state instanceof SaveState.Setup || state instanceof SaveState.Active) {
+        enter(new SaveState.Cancelling(System.nanoTime()));
+      }
+    }
+  }
+
+  /** Waits until the save has ended. */
+  public void awaitEnd() throws InterruptedException {
+    thread.join();
+  }
+
+  private synchronized void enter(SaveState next) {
+    log.info("save old={} new={}", state.getClass().getSimpleName(), next);
+    state = next;
+    listener.stateChanged(next);
+  }
+
+  private synchronized void enterUnlessCancelled(SaveState next) throws CancelledException {
+    if (cancelled) {
+      throw new CancelledException();
+    }
+    enter(next);
+  }
+
+  private void run() {
+    try {
+      enterUnlessCancelled(new SaveState.Active(System.nanoTime()));
+      long fileBytes;
+      try (NativeFile out = target.open()) {
+        fileBytes = write(out);
+        out.sync();
+      }
+      target.commit();
+      enter(new SaveState.Completed(System.nanoTime(), fileBytes));
+    } catch (CancelledException e) {
+      target.abandon();
+      enter(new SaveState.Cancelled(System.nanoTime()));
+    } catch (IOException e) {
+      target.abandon();
+      enter(new SaveState.Failed(System.nanoTime(), String.valueOf(e.getMessage())));
+    } catch (RuntimeException | Error e) {
+      log.error("save stopped by a bug", e);
+      target.abandon();
+      enter(new SaveState.Failed(System.nanoTime(), "internal error: " + e));
+    }
+  }
+
+  private long write(NativeFile out) throws IOException {
+    List<RamBlock> blocks = guest.table().blocks();
+    MappedRamWriter writer =
+        MappedRamWriter.create(
+            out,
+            target.offsetBytes(),
+            machineState,
+            blocks.stream().map(block -> new MappedRamWriter.Block(block.name(), block.usedLengthBytes())).toList());
+    for (RamBlock block : blocks) {
+      writeBlock(writer, block);
+    }
+    checkCancelled();
+    return writer.finish();
+  }
+
+  private void writeBlock(MappedRamWriter writer, RamBlock block) throws IOException {
+    long address = guest.memoryOf(block).address();
+    long done = 0;
+    while (done < block.usedLengthBytes()) {
+      checkCancelled();
+      long step = Math.min(STEP_BYTES, block.usedLengthBytes() - done);
+      writer.writeNonZeroPages(block.index(), done / PAGE_BYTES, step / PAGE_BYTES, address + done);
+      done += step;
+      scannedBytes.add(step);
+    }
+    writtenPages.add(writer.storedPages(block.index()));
+  }
+
+  private void checkCancelled() throws CancelledException {
+    if (cancelled) {
+      throw new CancelledException();
+    }
+  }
+}

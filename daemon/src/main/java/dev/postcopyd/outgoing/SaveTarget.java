@@ -1,0 +1,97 @@
+package dev.postcopyd.outgoing;
+
+import dev.postcopyd.posix.NativeFile;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+
+/**
+ * Where a snapshot is written, and how it comes into being as a whole or not at all.
+ *
+ * <p>The steps are {@link #open}, then {@link #commit} or {@link #abandon}; one thread.
+ */
+public sealed interface SaveTarget {
+  /** Where the migration stream begins in the file. */
+  long offsetBytes();
+
+  /** The file to write to; the caller closes it. */
+  NativeFile open() throws IOException;
+
+  /** The file is written, synced and closed: lets it appear under its name. */
+  void commit() throws IOException;
+
+  /** The save came to nothing: removes what can be removed. */
+  void abandon();
+
+  /** The target of a {@code file:} URI. */
+  static SaveTarget atPath(Path path, long offsetBytes) {
+    return offsetBytes == 0 && (!Files.exists(path) || Files.isRegularFile(path))
+        ? new Beside(path)
+        : new InPlace(path, offsetBytes);
+  }
+
+  /** Written beside the final name and renamed into place, so that no half-written file bears it. */
+  record Beside(Path path) implements SaveTarget {
+    private Path partial() {
+      return path.resolveSibling("." + path.getFileName() + ".partial");
+    }
+
+    @Override
+    public long offsetBytes() {
+      return 0;
+    }
+
+    @Override
+    public NativeFile open() throws IOException {
+      return NativeFile.open(partial(), NativeFile.Mode.WRITE_CREATE_TRUNCATE);
+    }
+
+    @Override
+    public void commit() throws IOException {
+      Files.move(partial(), path, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+      Path directory = path.toAbsolutePath().getParent();
+      if (directory != null) {
+        NativeFile.syncDirectory(directory);
+      }
+    }
+
+    @Override
+    public void abandon() {
+      try {
+        Files.deleteIfExists(partial());
+      } catch (IOException e) {
+        // It is named .partial and nobody takes it for a snapshot; the save's own failure is what counts.
+        org.slf4j.LoggerFactory.getLogger(SaveTarget.class).warn("can't remove file={}", partial(), e);
+      }
+    }
+  }
+
+  /** Written where it stands, because something of the caller's lies before it or it is no file. */
+  record InPlace(Path path, long offsetBytes) implements SaveTarget {
+    @Override
+    public NativeFile open() throws IOException {
+      return NativeFile.open(path, NativeFile.Mode.READ_WRITE_CREATE);
+    }
+
+    @Override
+    public void commit() {}
+
+    @Override
+    public void abandon() {}
+  }
+
+  /** A file that a client has handed over. */
+  record Descriptor(NativeFile file, long offsetBytes) implements SaveTarget {
+    @Override
+    public NativeFile open() {
+      return file;
+    }
+
+    @Override
+    public void commit() {}
+
+    @Override
+    public void abandon() {}
+  }
+}

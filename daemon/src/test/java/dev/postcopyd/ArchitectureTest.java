@@ -1,0 +1,136 @@
+package dev.postcopyd;
+
+import static com.tngtech.archunit.base.DescribedPredicate.alwaysTrue;
+import static com.tngtech.archunit.core.domain.JavaClass.Predicates.resideInAPackage;
+import static com.tngtech.archunit.core.domain.JavaClass.Predicates.resideInAnyPackage;
+import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.classes;
+import static com.tngtech.archunit.lang.syntax.ArchRuleDefinition.noClasses;
+import static com.tngtech.archunit.library.dependencies.SlicesRuleDefinition.slices;
+import static org.assertj.core.api.Assertions.assertThat;
+
+import com.tngtech.archunit.core.domain.JavaClasses;
+import com.tngtech.archunit.core.importer.ClassFileImporter;
+import com.tngtech.archunit.core.importer.ImportOption;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.stream.Collectors;
+import org.junit.jupiter.api.Test;
+
+/** The dependency table of ARCHITECTURE.md: who may use whom. Everything else is forbidden. */
+class ArchitectureTest {
+  private static final String ROOT = "dev.postcopyd.";
+
+  private static final JavaClasses CODE =
+      new ClassFileImporter().withImportOption(new ImportOption.DoNotIncludeTests()).importPackages("dev.postcopyd");
+
+  /** A package → the packages of ours that it may use; sub-packages count as their own rows. */
+  private static final String TABLE =
+      """
+      posix.abi           ->
+      posix               -> posix.abi
+      uffd.abi            -> posix.abi
+      uffd                -> posix, posix.abi, uffd.abi
+      qmp.message         ->
+      qmp.codec           -> qmp.message
+      qmp.schema          -> qmp.message, qmp.codec
+      qmp.client          -> qmp.message, qmp.codec, qmp.schema
+      page                ->
+      metrics             ->
+      stream              -> page
+      snapshot            -> page, stream, posix
+      guest               -> page, stream, posix, uffd
+      fds                 -> posix
+      postcopy            -> page, metrics
+      postcopy.uffd       -> postcopy, page, posix, uffd
+      postcopy.memory     -> postcopy, page, posix
+      postcopy.mappedram  -> postcopy, page, snapshot, posix
+      loader              -> postcopy, page, metrics
+      incoming            -> loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, snapshot, guest, fds, page, metrics, posix, uffd
+      outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
+      control             -> loader, incoming, outgoing, postcopy, guest, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.schema, page
+      app                 -> *
+      cli                 -> app, snapshot, posix, stream, page, qmp.client, qmp.message, qmp.schema, metrics
+      """;
+
+  private static List<String[]> rows() {
+    List<String[]> rows = new ArrayList<>();
+    for (String line : TABLE.lines().toList()) {
+      String[] sides = line.split("->", -1);
+      rows.add(new String[] {sides[0].strip(), sides[1].strip()});
+    }
+    return rows;
+  }
+
+  @Test
+  void everyPackageUsesOnlyWhatTheTableAllows() {
+    for (String[] row : rows()) {
+      if (row[1].equals("*")) {
+        continue;
+      }
+      Set<String> allowed =
+          Arrays.stream(row[1].split(",")).map(String::strip).filter(name -> !name.isEmpty()).collect(Collectors.toCollection(TreeSet::new));
+      allowed.add(row[0]);
+      String[] packages = allowed.stream().map(name -> ROOT + name).toArray(String[]::new);
+      classes()
+          .that()
+          .resideInAPackage(ROOT + row[0])
+          .should()
+          .onlyDependOnClassesThat(
+              com.tngtech.archunit.base.DescribedPredicate.not(resideInAPackage("dev.postcopyd..")).or(resideInAnyPackage(packages)))
+          .allowEmptyShould(true)
+          .check(CODE);
+    }
+  }
+
+  @Test
+  void everyPackageIsInTheTable() {
+    Set<String> known = rows().stream().map(row -> ROOT + row[0]).collect(Collectors.toCollection(TreeSet::new));
+    Set<String> found =
+        CODE.stream()
+            .filter(javaClass -> !javaClass.getSimpleName().equals("package-info"))
+            .map(javaClass -> javaClass.getPackageName())
+            .collect(Collectors.toCollection(TreeSet::new));
+    found.removeAll(known);
+    assertThat(found).as("packages that the table does not know").isEmpty();
+  }
+
+  @Test
+  void thereAreNoCycles() {
+    slices().matching("dev.postcopyd.(**)").should().beFreeOfCycles().check(CODE);
+  }
+
+  @Test
+  void nativeCodeIsReachedThroughOneDoor() {
+    noClasses()
+        .that()
+        .resideOutsideOfPackage("dev.postcopyd.posix.abi")
+        .should()
+        .dependOnClassesThat()
+        .haveFullyQualifiedName("java.lang.foreign.Linker")
+        .check(CODE);
+  }
+
+  @Test
+  void theEngineKnowsNoKernelNoFileAndNoSocket() {
+    noClasses()
+        .that()
+        .resideInAnyPackage("dev.postcopyd.postcopy", "dev.postcopyd.loader", "dev.postcopyd.page")
+        .should()
+        .dependOnClassesThat(
+            resideInAnyPackage("java.nio..", "java.net..", "java.lang.foreign..", "io.netty..", "dev.postcopyd.posix..", "dev.postcopyd.uffd.."))
+        .check(CODE);
+  }
+
+  @Test
+  void namesPromiseSomething() {
+    assertThat(
+            CODE.stream()
+                .map(javaClass -> javaClass.getSimpleName())
+                .filter(name -> name.matches(".*(Manager|Util|Utils|Helper|Impl)$")))
+        .isEmpty();
+    assertThat(CODE.that(alwaysTrue())).isNotEmpty();
+  }
+}
