@@ -210,10 +210,12 @@ public final class IncomingMigration implements Load, EngineListener {
 
   private void stopThreads() {
     EagerLoader loader = eagerLoader;
+    eagerLoader = null;
     if (loader != null) {
       loader.close();
     }
     FaultThread thread = faultThread;
+    faultThread = null;
     if (thread != null) {
       thread.close();
     }

@@ -7,6 +7,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -18,7 +19,7 @@ import org.slf4j.LoggerFactory;
  * thread. So no two changes overlap, listeners see every state exactly once and in order, and a
  * step that blocks (a slow disk) never blocks a change of state.
  *
- * <p>{@link #close} fails a live load, waits for its release for a bounded time, and ends both
+ * <p>{@link #close} cancels a live load, waits for its release for a bounded time, and ends both
  * threads.
  */
 public final class Loader implements AutoCloseable {
@@ -30,6 +31,7 @@ public final class Loader implements AutoCloseable {
   private final ExecutorService worker =
       Executors.newSingleThreadExecutor(Thread.ofPlatform().name("load-steps").daemon().factory());
   private final List<StateListener> listeners = new CopyOnWriteArrayList<>();
+  private final AtomicBoolean closed = new AtomicBoolean();
   private volatile LoaderState state = new LoaderState.None(System.nanoTime());
 
   /** Is told of every change of state, on the owner thread; must return soon. */
@@ -128,7 +130,10 @@ public final class Loader implements AutoCloseable {
 
   @Override
   public void close() {
-    submit(new LoaderEvent.CancelRequested()).join();
+    if (!closed.compareAndSet(false, true)) {
+      return;
+    }
+    Transition _ = submit(new LoaderEvent.CancelRequested()).join();
     owner.shutdown();
     awaitEnd(owner);
     worker.execute(this::releaseLast);

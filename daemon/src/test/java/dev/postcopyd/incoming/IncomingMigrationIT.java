@@ -237,9 +237,10 @@ class IncomingMigrationIT {
   }
 
   private void awaitStatus(LoadStatus status) throws InterruptedException {
-    while (loader.state().status() != status) {
+    // The listener is told last: when it has heard of the status, the state has it too.
+    while (statuses.isEmpty() || statuses.getLast() != status) {
       LoaderState state = loader.state();
-      if (state instanceof LoaderState.Ended && state.status() != status) {
+      if (state instanceof LoaderState.Ended && state.status() != status && statuses.getLast() == state.status()) {
         throw new AssertionError("ended as " + state);
       }
       TimeUnit.MILLISECONDS.sleep(1);
