@@ -15,9 +15,11 @@ import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.postcopy.memory.MemoryPagePlacer;
 import dev.postcopyd.postcopy.uffd.UffdFaultSource;
 import dev.postcopyd.postcopy.uffd.UffdPagePlacer;
+import dev.postcopyd.snapshot.DeviceState;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotOpener;
+import dev.postcopyd.stream.StreamFormatException;
 import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
 import java.util.Optional;
@@ -52,6 +54,7 @@ public final class IncomingMigration implements Load, EngineListener {
   private volatile @Nullable PostcopyEngine engine;
   private volatile @Nullable LocalGuest guest;
   private volatile @Nullable MachineState machineState;
+  private volatile boolean savedRunning = true;
 
   /**
    * @param source the migration URI, as messages name it
@@ -96,6 +99,11 @@ public final class IncomingMigration implements Load, EngineListener {
     return Optional.ofNullable(machineState);
   }
 
+  /** Whether the guest ran when it was saved; raw memory does not say, and counts as running. */
+  public boolean savedRunning() {
+    return savedRunning;
+  }
+
   @Override
   public void prepare() {
     NativeFile file;
@@ -120,6 +128,7 @@ public final class IncomingMigration implements Load, EngineListener {
     Snapshot checked = SnapshotOpener.open(file, location.offsetBytes());
     snapshot = checked;
     machineState = checked.machineState().orElse(null);
+    savedRunning = checked.machineState().map(IncomingMigration::ranWhenSaved).orElse(true);
     RamBlockTable table = context.layout().layOut(checked);
     LocalGuest memory = LocalGuest.allocate(table);
     guest = memory;
@@ -241,6 +250,15 @@ public final class IncomingMigration implements Load, EngineListener {
     snapshot = null;
     if (open != null) {
       open.close();
+    }
+  }
+
+  private static boolean ranWhenSaved(MachineState machineState) {
+    try {
+      return DeviceState.of(machineState, 0).runState().map("running"::equals).orElse(true);
+    } catch (StreamFormatException e) {
+      log.warn("the device sections can't be cut up, so the saved run state is not known: {}", e.getMessage());
+      return true;
     }
   }
 

@@ -14,12 +14,18 @@ public sealed interface SnapshotLocation {
   /** The file, open for reading; the caller owns it. Called at most once. */
   NativeFile open() throws IOException;
 
+  /** The location is not going to be opened: gives back what it holds. */
+  void discard();
+
   /** A file by its path. */
   record AtPath(Path path, long offsetBytes) implements SnapshotLocation {
     @Override
     public NativeFile open() throws IOException {
       return NativeFile.open(path, NativeFile.Mode.READ);
     }
+
+    @Override
+    public void discard() {}
   }
 
   /** A file that a client has handed over, by getfd or add-fd. */
@@ -27,6 +33,11 @@ public sealed interface SnapshotLocation {
     @Override
     public NativeFile open() {
       return file;
+    }
+
+    @Override
+    public void discard() {
+      file.close();
     }
   }
 }

@@ -70,9 +70,9 @@ public final class PlainSave {
     return scannedBytes.sum();
   }
 
-  /** Pages that were not zero. */
-  public long writtenPages() {
-    return writtenPages.sum();
+  /** Bytes of pages that were not zero, of the blocks that are done. */
+  public long writtenBytes() {
+    return writtenPages.sum() * PAGE_BYTES;
   }
 
   public void start() {

@@ -24,6 +24,9 @@ public sealed interface SaveTarget {
   /** The save came to nothing: removes what can be removed. */
   void abandon();
 
+  /** The target is not going to be opened: gives back what it holds. */
+  default void discard() {}
+
   /** The target of a {@code file:} URI. */
   static SaveTarget atPath(Path path, long offsetBytes) {
     return offsetBytes == 0 && (!Files.exists(path) || Files.isRegularFile(path))
@@ -86,6 +89,11 @@ public sealed interface SaveTarget {
     @Override
     public NativeFile open() {
       return file;
+    }
+
+    @Override
+    public void discard() {
+      file.close();
     }
 
     @Override

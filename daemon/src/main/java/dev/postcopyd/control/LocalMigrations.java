@@ -1,0 +1,277 @@
+package dev.postcopyd.control;
+
+import dev.postcopyd.incoming.IncomingContext;
+import dev.postcopyd.incoming.IncomingMigration;
+import dev.postcopyd.incoming.SnapshotLocation;
+import dev.postcopyd.loader.Load;
+import dev.postcopyd.loader.LoadStatus;
+import dev.postcopyd.loader.LoadTimes;
+import dev.postcopyd.loader.Loader;
+import dev.postcopyd.loader.LoaderEvent;
+import dev.postcopyd.loader.LoaderState;
+import dev.postcopyd.loader.Transition;
+import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.outgoing.PlainSave;
+import dev.postcopyd.outgoing.SaveState;
+import dev.postcopyd.outgoing.SaveTarget;
+import dev.postcopyd.postcopy.PostcopyEngine;
+import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.MigrationStatus;
+import dev.postcopyd.qmp.schema.RunState;
+import java.util.Locale;
+import java.util.Optional;
+import java.util.OptionalLong;
+import java.util.concurrent.CompletionException;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Loads and saves of the daemon's own memory, as QMP commands see them: at most one of the two at a
+ * time, and query-migrate tells of the one that was begun last.
+ *
+ * <p>Commands come from the one in-band dispatcher (and query-migrate and cancel from anywhere); the
+ * loader and the save report on threads of their own. Owns the save; the loader is the daemon's.
+ */
+public final class LocalMigrations implements Loader.StateListener, PlainSave.Listener {
+  private static final String IN_PROGRESS = "There's a migration process in progress";
+
+  private final IncomingContext context;
+  private final Loader loader;
+  private final PostcopyMetrics metrics;
+  private final GuestEvents events;
+  private final GuestRunState runState;
+  private final Runnable fatalError;
+  private final LoadTimes times = new LoadTimes();
+  private volatile @Nullable IncomingMigration load;
+  private volatile @Nullable PlainSave save;
+  private volatile boolean exitOnError;
+
+  /**
+   * @param fatalError called when a load has failed that was to end the daemon with it
+   */
+  LocalMigrations(IncomingContext context, GuestEvents events, Runnable fatalError) {
+    this.context = context;
+    this.loader = context.loader();
+    this.metrics = context.metrics();
+    this.events = events;
+    this.runState = new GuestRunState(events);
+    this.fatalError = fatalError;
+    loader.addListener(times);
+    loader.addListener(this);
+  }
+
+  GuestRunState runState() {
+    return runState;
+  }
+
+  /** The latest load, whatever has become of it. */
+  public Optional<IncomingMigration> load() {
+    return Optional.ofNullable(load);
+  }
+
+  /**
+   * Begins a load and waits until its file is open. The location belongs to the load, or is closed.
+   *
+   * @throws QmpException if a migration is under way, or the file can't be opened
+   */
+  void startLoad(SnapshotLocation location, String uri, Load.Mode mode, boolean exitsOnError) throws QmpException {
+    if (isSaving()) {
+      location.discard();
+      throw new QmpException(IN_PROGRESS);
+    }
+    IncomingMigration next = new IncomingMigration(mode, uri, location, context);
+    IncomingMigration previous = load;
+    boolean previousExits = exitOnError;
+    // Before the request, because the listener looks at both as soon as the state changes.
+    load = next;
+    exitOnError = exitsOnError;
+    if (loader.submit(new LoaderEvent.LoadRequested(next)).join() instanceof Transition.Refused refused) {
+      load = previous;
+      exitOnError = previousExits;
+      location.discard();
+      throw new QmpException(refused.reason());
+    }
+    save = null;
+    try {
+      Void _ = next.opened().join();
+    } catch (CompletionException e) {
+      throw new QmpException(String.valueOf(e.getCause() == null ? e.getMessage() : e.getCause().getMessage()));
+    }
+  }
+
+  /**
+   * Begins a save of what the last load brought in.
+   *
+   * @throws QmpException with QEMU's words where QEMU refuses too
+   */
+  void startSave(SaveTarget target) throws QmpException {
+    try {
+      PlainSave next = newSave(target);
+      runState.saveStarted();
+      save = next;
+      events.migration(MigrationStatus.SETUP);
+      next.start();
+    } catch (QmpException e) {
+      target.discard();
+      throw e;
+    }
+  }
+
+  private PlainSave newSave(SaveTarget target) throws QmpException {
+    if (isSaving() || loader.state() instanceof LoaderState.Live) {
+      throw new QmpException(IN_PROGRESS);
+    }
+    RunState now = runState.state();
+    if (now == RunState.INMIGRATE) {
+      throw new QmpException("Guest is waiting for an incoming migration");
+    }
+    if (now == RunState.POSTMIGRATE) {
+      throw new QmpException("Can't migrate the vm that was paused due to previous migration");
+    }
+    IncomingMigration loaded = load;
+    if (loaded == null || loaded.guest().isEmpty()) {
+      throw new QmpException("Guest is waiting for an incoming migration");
+    }
+    return new PlainSave(
+        loaded.guest().get(),
+        loaded
+            .machineState()
+            .orElseThrow(
+                () ->
+                    new QmpException(
+                        "the guest was loaded from a raw memory file and has no device state: no snapshot can be made of it")),
+        target,
+        this);
+  }
+
+  /** Cancels what is under way; nothing under way is no error, as in QEMU. */
+  void cancel() {
+    PlainSave saving = save;
+    if (saving != null && isSaving()) {
+      saving.cancel();
+    } else {
+      Transition _ = loader.submit(new LoaderEvent.CancelRequested()).join();
+    }
+  }
+
+  boolean isUnderWay() {
+    return isSaving() || loader.state() instanceof LoaderState.Live;
+  }
+
+  private boolean isSaving() {
+    PlainSave saving = save;
+    return saving != null && saving.state() instanceof SaveState.Live;
+  }
+
+  @Override
+  public void stateChanged(LoaderState before, LoaderState after) {
+    if (after instanceof LoaderState.Setup) {
+      runState.loadStarted();
+    }
+    events.migration(statusOf(after));
+    if (after instanceof LoaderState.PostcopyActive
+        || (after instanceof LoaderState.Completed && before instanceof LoaderState.Active)) {
+      IncomingMigration loaded = load;
+      runState.loaded(loaded == null || loaded.savedRunning());
+    }
+    if (after instanceof LoaderState.Ended) {
+      metrics.migrationEnded("incoming", after.status().name().toLowerCase(Locale.ROOT));
+    }
+    if (after instanceof LoaderState.Failed && exitOnError) {
+      fatalError.run();
+    }
+  }
+
+  @Override
+  public void stateChanged(SaveState state) {
+    events.migration(statusOf(state));
+    if (state instanceof SaveState.Ended) {
+      runState.saveEnded(state instanceof SaveState.Completed);
+      metrics.migrationEnded("outgoing", statusOf(state).name().toLowerCase(Locale.ROOT));
+    }
+  }
+
+  MigrationStatus status() {
+    PlainSave saved = save;
+    return saved == null ? statusOf(loader.state()) : statusOf(saved.state());
+  }
+
+  private static MigrationStatus statusOf(LoaderState state) {
+    return switch (state.status()) {
+      case NONE -> MigrationStatus.NONE;
+      case SETUP -> MigrationStatus.SETUP;
+      case ACTIVE -> MigrationStatus.ACTIVE;
+      case POSTCOPY_DEVICE -> MigrationStatus.POSTCOPY_DEVICE;
+      case POSTCOPY_ACTIVE -> MigrationStatus.POSTCOPY_ACTIVE;
+      case COMPLETED -> MigrationStatus.COMPLETED;
+      case FAILED -> MigrationStatus.FAILED;
+      case CANCELLING -> MigrationStatus.CANCELLING;
+      case CANCELLED -> MigrationStatus.CANCELLED;
+    };
+  }
+
+  private static MigrationStatus statusOf(SaveState state) {
+    return switch (state) {
+      case SaveState.Setup _ -> MigrationStatus.SETUP;
+      case SaveState.Active _ -> MigrationStatus.ACTIVE;
+      case SaveState.Cancelling _ -> MigrationStatus.CANCELLING;
+      case SaveState.Completed _ -> MigrationStatus.COMPLETED;
+      case SaveState.Failed _ -> MigrationStatus.FAILED;
+      case SaveState.Cancelled _ -> MigrationStatus.CANCELLED;
+    };
+  }
+
+  /** One look at the migration that was begun last. */
+  MigrationView view() {
+    PlainSave saved = save;
+    return saved == null ? viewOfLoad(loader.state(), load) : viewOf(saved);
+  }
+
+  private MigrationView viewOfLoad(LoaderState state, @Nullable IncomingMigration of) {
+    if (of == null || state.status() == LoadStatus.NONE) {
+      return MigrationView.none();
+    }
+    Optional<PostcopyEngine> engine = of.engine();
+    return new MigrationView(
+        statusOf(state),
+        state instanceof LoaderState.Failed failed ? Optional.of(failed.reason()) : Optional.empty(),
+        engine.map(LocalMigrations::ramOf),
+        times.totalNanos(System.nanoTime()),
+        times.setupNanos(),
+        of.mode() == Load.Mode.LAZY ? engine.map(lazy -> lazy.blocktime().snapshot()) : Optional.empty());
+  }
+
+  private static MigrationView.Ram ramOf(PostcopyEngine engine) {
+    return new MigrationView.Ram(
+        engine.table().totalBytes(),
+        engine.progress().dataBytes(),
+        engine.progress().zeroBytes(),
+        engine.progress().faults());
+  }
+
+  private static MigrationView viewOf(PlainSave saved) {
+    SaveState state = saved.state();
+    long end = state instanceof SaveState.Ended ended ? ended.sinceNanos() : System.nanoTime();
+    long dataBytes = saved.writtenBytes();
+    return new MigrationView(
+        statusOf(state),
+        state instanceof SaveState.Failed failed ? Optional.of(failed.reason()) : Optional.empty(),
+        Optional.of(
+            new MigrationView.Ram(saved.totalBytes(), dataBytes, Math.max(0, saved.scannedBytes() - dataBytes), 0)),
+        OptionalLong.of(end - saved.startedNanos()),
+        OptionalLong.empty(),
+        Optional.empty());
+  }
+
+  /** Cancels a save and waits for its end; the loader is closed by its owner. */
+  public void close() {
+    PlainSave saving = save;
+    if (saving != null) {
+      saving.cancel();
+      try {
+        saving.awaitEnd();
+      } catch (InterruptedException e) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+}
