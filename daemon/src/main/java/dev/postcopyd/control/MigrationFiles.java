@@ -5,6 +5,7 @@ import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.incoming.SnapshotLocation;
 import dev.postcopyd.outgoing.SaveTarget;
+import dev.postcopyd.posix.ErrnoException;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.FdSocketAddress;
@@ -61,8 +62,8 @@ record MigrationFiles(NamedDescriptors named, FdSets fdSets) {
   private NativeFile fromSet(String path, FdSets.Access access) throws QmpException {
     try {
       return fdSets.open(path, access);
-    } catch (DescriptorException e) {
-      throw new QmpException(e.getMessage());
+    } catch (DescriptorException | ErrnoException e) {
+      throw new QmpException(String.valueOf(e.getMessage()));
     }
   }
 
@@ -70,7 +71,7 @@ record MigrationFiles(NamedDescriptors named, FdSets fdSets) {
     try {
       return NativeFile.adopt(named.take(name), "fd:" + name);
     } catch (DescriptorException e) {
-      throw new QmpException(e.getMessage());
+      throw new QmpException(String.valueOf(e.getMessage()));
     }
   }
 
