@@ -19,6 +19,8 @@ public record GuestSpec(MemoryLayout layout) {
   private static final List<String> RESERVED = List.of("uffd:", "qemu:", "stream:", "file:");
 
   /**
+   * Parses the option's value.
+   *
    * @throws IllegalArgumentException with a sentence for the user
    */
   public static GuestSpec parse(String text) {
