@@ -24,7 +24,9 @@ class ArchitectureTest {
   private static final String ROOT = "dev.postcopyd.";
 
   private static final JavaClasses CODE =
-      new ClassFileImporter().withImportOption(new ImportOption.DoNotIncludeTests()).importPackages("dev.postcopyd");
+      new ClassFileImporter()
+          .withImportOption(new ImportOption.DoNotIncludeTests())
+          .importPackages("dev.postcopyd");
 
   /** A package → the packages of ours that it may use; sub-packages count as their own rows. */
   private static final String TABLE =
@@ -35,7 +37,8 @@ class ArchitectureTest {
       uffd                -> posix, posix.abi, uffd.abi
       qmp.message         ->
       qmp.codec           -> qmp.message
-      qmp.schema          -> qmp.message, qmp.codec
+      qmp.qapi            -> qmp.message, qmp.codec
+      qmp.schema          -> qmp.message, qmp.codec, qmp.qapi
       qmp.client          -> qmp.message, qmp.codec, qmp.schema
       page                ->
       metrics             ->
@@ -50,7 +53,7 @@ class ArchitectureTest {
       loader              -> postcopy, page, metrics
       incoming            -> loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, snapshot, guest, fds, page, metrics, posix, uffd
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
-      control             -> loader, incoming, outgoing, postcopy, guest, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.schema, page
+      control             -> loader, incoming, outgoing, postcopy, guest, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
       app                 -> *
       cli                 -> app, snapshot, posix, stream, page, qmp.client, qmp.message, qmp.schema, metrics
       """;
@@ -71,7 +74,10 @@ class ArchitectureTest {
         continue;
       }
       Set<String> allowed =
-          Arrays.stream(row[1].split(",")).map(String::strip).filter(name -> !name.isEmpty()).collect(Collectors.toCollection(TreeSet::new));
+          Arrays.stream(row[1].split(","))
+              .map(String::strip)
+              .filter(name -> !name.isEmpty())
+              .collect(Collectors.toCollection(TreeSet::new));
       allowed.add(row[0]);
       String[] packages = allowed.stream().map(name -> ROOT + name).toArray(String[]::new);
       classes()
@@ -79,7 +85,8 @@ class ArchitectureTest {
           .resideInAPackage(ROOT + row[0])
           .should()
           .onlyDependOnClassesThat(
-              com.tngtech.archunit.base.DescribedPredicate.not(resideInAPackage("dev.postcopyd..")).or(resideInAnyPackage(packages)))
+              com.tngtech.archunit.base.DescribedPredicate.not(resideInAPackage("dev.postcopyd.."))
+                  .or(resideInAnyPackage(packages)))
           .allowEmptyShould(true)
           .check(CODE);
     }
@@ -87,7 +94,8 @@ class ArchitectureTest {
 
   @Test
   void everyPackageIsInTheTable() {
-    Set<String> known = rows().stream().map(row -> ROOT + row[0]).collect(Collectors.toCollection(TreeSet::new));
+    Set<String> known =
+        rows().stream().map(row -> ROOT + row[0]).collect(Collectors.toCollection(TreeSet::new));
     Set<String> found =
         CODE.stream()
             .filter(javaClass -> !javaClass.getSimpleName().equals("package-info"))
@@ -120,7 +128,13 @@ class ArchitectureTest {
         .resideInAnyPackage("dev.postcopyd.postcopy", "dev.postcopyd.loader", "dev.postcopyd.page")
         .should()
         .dependOnClassesThat(
-            resideInAnyPackage("java.nio..", "java.net..", "java.lang.foreign..", "io.netty..", "dev.postcopyd.posix..", "dev.postcopyd.uffd.."))
+            resideInAnyPackage(
+                "java.nio..",
+                "java.net..",
+                "java.lang.foreign..",
+                "io.netty..",
+                "dev.postcopyd.posix..",
+                "dev.postcopyd.uffd.."))
         .check(CODE);
   }
 

@@ -9,8 +9,8 @@ import java.util.Map;
 /**
  * The option {@code --guest}: who owns the address space that is filled.
  *
- * <p>{@code memory[,page-size=2M][,page-size.BLOCK=2M...]}: the daemon's own memory. The other kinds
- * of guests that postcopyd's interface reserves are refused by name.
+ * <p>{@code memory[,page-size=2M][,page-size.BLOCK=2M...]}: the daemon's own memory. The other
+ * kinds of guests that postcopyd's interface reserves are refused by name.
  *
  * @param layout what pages the memory is made of
  */
@@ -33,7 +33,8 @@ public record GuestSpec(MemoryLayout layout) {
       }
     }
     if (!kind.equals("memory")) {
-      throw new IllegalArgumentException("--guest " + kind + ": unknown kind of guest; this version has 'memory'");
+      throw new IllegalArgumentException(
+          "--guest " + kind + ": unknown kind of guest; this version has 'memory'");
     }
     PageSize everywhere = PageSize.SIZE_4K;
     Map<String, PageSize> ofBlocks = new HashMap<>();
@@ -46,7 +47,11 @@ public record GuestSpec(MemoryLayout layout) {
         ofBlocks.put(name.substring(PAGE_SIZE.length() + 1), pageSize(option, equals));
       } else {
         throw new IllegalArgumentException(
-            "--guest " + text + ": unknown option '" + name + "'; there are page-size=SIZE and page-size.BLOCK=SIZE");
+            "--guest "
+                + text
+                + ": unknown option '"
+                + name
+                + "'; there are page-size=SIZE and page-size.BLOCK=SIZE");
       }
     }
     return new GuestSpec(new MemoryLayout(everywhere, ofBlocks));
@@ -56,7 +61,8 @@ public record GuestSpec(MemoryLayout layout) {
     return switch (equals < 0 ? "" : option.substring(equals + 1)) {
       case "4K", "4k", "4096" -> PageSize.SIZE_4K;
       case "2M", "2m", "2097152" -> PageSize.SIZE_2M;
-      default -> throw new IllegalArgumentException("--guest: " + option + ": a page size is 4K or 2M");
+      default ->
+          throw new IllegalArgumentException("--guest: " + option + ": a page size is 4K or 2M");
     };
   }
 }

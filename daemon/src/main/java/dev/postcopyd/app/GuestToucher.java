@@ -33,7 +33,8 @@ public final class GuestToucher implements AutoCloseable {
     RamBlock touched = largest;
     for (int i = 0; i < threadCount; i++) {
       long seed = i;
-      threads.add(Thread.ofPlatform().name("guest-" + i).daemon().unstarted(() -> touch(touched, seed)));
+      threads.add(
+          Thread.ofPlatform().name("guest-" + i).daemon().unstarted(() -> touch(touched, seed)));
     }
   }
 

@@ -2,7 +2,9 @@ package dev.postcopyd.control;
 
 import dev.postcopyd.qmp.schema.MigrationStatus;
 
-/** What clients are told of a guest as it happens. Called in order, on any thread; returns at once. */
+/**
+ * What clients are told of a guest as it happens. Called in order, on any thread; returns at once.
+ */
 interface GuestEvents {
   /** Event MIGRATION, for those who have switched on the capability {@code events}. */
   void migration(MigrationStatus status);

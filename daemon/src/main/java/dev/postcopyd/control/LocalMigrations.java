@@ -28,8 +28,9 @@ import org.jspecify.annotations.Nullable;
  * Loads and saves of the daemon's own memory, as QMP commands see them: at most one of the two at a
  * time, and query-migrate tells of the one that was begun last.
  *
- * <p>Commands come from the one in-band dispatcher (and query-migrate and cancel from anywhere); the
- * loader and the save report on threads of their own. Owns the save; the loader is the daemon's.
+ * <p>Commands come from the one in-band dispatcher (and query-migrate and cancel from anywhere);
+ * the loader and the save report on threads of their own. Owns the save; the loader is the
+ * daemon's.
  */
 public final class LocalMigrations implements Loader.StateListener, PlainSave.Listener {
   private static final String IN_PROGRESS = "There's a migration process in progress";
@@ -73,7 +74,8 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
    *
    * @throws QmpException if a migration is under way, or the file can't be opened
    */
-  void startLoad(SnapshotLocation location, String uri, Load.Mode mode, boolean exitsOnError) throws QmpException {
+  void startLoad(SnapshotLocation location, String uri, Load.Mode mode, boolean exitsOnError)
+      throws QmpException {
     if (isSaving()) {
       location.discard();
       throw new QmpException(IN_PROGRESS);
@@ -84,7 +86,8 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     // Before the request, because the listener looks at both as soon as the state changes.
     load = next;
     exitOnError = exitsOnError;
-    if (loader.submit(new LoaderEvent.LoadRequested(next)).join() instanceof Transition.Refused refused) {
+    if (loader.submit(new LoaderEvent.LoadRequested(next)).join()
+        instanceof Transition.Refused refused) {
       load = previous;
       exitOnError = previousExits;
       location.discard();
@@ -94,7 +97,8 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     try {
       Void _ = next.opened().join();
     } catch (CompletionException e) {
-      throw new QmpException(String.valueOf(e.getCause() == null ? e.getMessage() : e.getCause().getMessage()));
+      throw new QmpException(
+          String.valueOf(e.getCause() == null ? e.getMessage() : e.getCause().getMessage()));
     }
   }
 
@@ -135,10 +139,9 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
         loaded.guest().get(),
         loaded
             .machineState()
-            .orElseThrow(
-                () ->
-                    new QmpException(
-                        "the guest was loaded from a raw memory file and has no device state: no snapshot can be made of it")),
+            .orElseThrow(() ->
+                new QmpException(
+                    "the guest was loaded from a raw memory file and has no device state: no snapshot can be made of it")),
         target,
         this);
   }
@@ -233,11 +236,15 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     Optional<PostcopyEngine> engine = of.engine();
     return new MigrationView(
         statusOf(state),
-        state instanceof LoaderState.Failed failed ? Optional.of(failed.reason()) : Optional.empty(),
+        state instanceof LoaderState.Failed failed
+            ? Optional.of(failed.reason())
+            : Optional.empty(),
         engine.map(LocalMigrations::ramOf),
         times.totalNanos(System.nanoTime()),
         times.setupNanos(),
-        of.mode() == Load.Mode.LAZY ? engine.map(lazy -> lazy.blocktime().snapshot()) : Optional.empty());
+        of.mode() == Load.Mode.LAZY
+            ? engine.map(lazy -> lazy.blocktime().snapshot())
+            : Optional.empty());
   }
 
   private static MigrationView.Ram ramOf(PostcopyEngine engine) {
@@ -256,7 +263,8 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
         statusOf(state),
         state instanceof SaveState.Failed failed ? Optional.of(failed.reason()) : Optional.empty(),
         Optional.of(
-            new MigrationView.Ram(saved.totalBytes(), dataBytes, Math.max(0, saved.scannedBytes() - dataBytes), 0)),
+            new MigrationView.Ram(
+                saved.totalBytes(), dataBytes, Math.max(0, saved.scannedBytes() - dataBytes), 0)),
         OptionalLong.of(end - saved.startedNanos()),
         OptionalLong.empty(),
         Optional.empty());

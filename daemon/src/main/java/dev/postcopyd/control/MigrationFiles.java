@@ -16,14 +16,17 @@ import java.nio.file.Path;
 
 /**
  * Turns a migration address into something that can be opened, with the descriptors that the
- * client's session has been given. A descriptor that is taken here belongs to the location returned.
+ * client's session has been given. A descriptor that is taken here belongs to the location
+ * returned.
  */
 record MigrationFiles(NamedDescriptors named, FdSets fdSets) {
   SnapshotLocation toRead(MigrationAddress address) throws QmpException {
     return switch (address) {
       case FileMigrationAddress file when isFdSet(file) ->
-          new SnapshotLocation.Descriptor(fromSet(file.filename(), FdSets.Access.READ), offset(file));
-      case FileMigrationAddress file -> new SnapshotLocation.AtPath(path(file.filename()), offset(file));
+          new SnapshotLocation.Descriptor(
+              fromSet(file.filename(), FdSets.Access.READ), offset(file));
+      case FileMigrationAddress file ->
+          new SnapshotLocation.AtPath(path(file.filename()), offset(file));
       case FdSocketAddress fd -> new SnapshotLocation.Descriptor(take(fd.str()), 0);
       default -> throw unsupported(address);
     };
@@ -76,6 +79,9 @@ record MigrationFiles(NamedDescriptors named, FdSets fdSets) {
   }
 
   private static QmpException unsupported(MigrationAddress address) {
-    return new QmpException("this postcopyd can't use the migration address " + MigrationUri.show(address) + "; use file: or fd:");
+    return new QmpException(
+        "this postcopyd can't use the migration address "
+            + MigrationUri.show(address)
+            + "; use file: or fd:");
   }
 }

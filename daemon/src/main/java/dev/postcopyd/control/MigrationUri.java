@@ -22,8 +22,11 @@ final class MigrationUri {
 
   private MigrationUri() {}
 
-  /** What the arguments of migrate and migrate-incoming come to; exactly one of the two is given. */
-  static MigrationAddress of(@Nullable String uri, @Nullable List<MigrationChannel> channels) throws QmpException {
+  /**
+   * What the arguments of migrate and migrate-incoming come to; exactly one of the two is given.
+   */
+  static MigrationAddress of(@Nullable String uri, @Nullable List<MigrationChannel> channels)
+      throws QmpException {
     if ((uri == null) == (channels == null)) {
       throw new QmpException("need either 'uri' or 'channels' argument");
     }
@@ -34,17 +37,23 @@ final class MigrationUri {
   static String show(MigrationAddress address) {
     return switch (address) {
       case FileMigrationAddress file ->
-          "file:" + file.filename() + (file.offset() == 0 ? "" : OFFSET_OPTION + Long.toUnsignedString(file.offset()));
+          "file:"
+              + file.filename()
+              + (file.offset() == 0 ? "" : OFFSET_OPTION + Long.toUnsignedString(file.offset()));
       case FdSocketAddress fd -> "fd:" + fd.str();
       default -> address.toString();
     };
   }
 
-  private static MigrationAddress mainChannel(@Nullable List<MigrationChannel> channels) throws QmpException {
+  private static MigrationAddress mainChannel(@Nullable List<MigrationChannel> channels)
+      throws QmpException {
     MigrationAddress main = null;
     for (MigrationChannel channel : channels == null ? List.<MigrationChannel>of() : channels) {
       if (channel.channelType() != MigrationChannelType.MAIN) {
-        throw new QmpException("Channel type " + channel.channelType().toString().toLowerCase(Locale.ROOT) + " is not supported");
+        throw new QmpException(
+            "Channel type "
+                + channel.channelType().toString().toLowerCase(Locale.ROOT)
+                + " is not supported");
       }
       if (main != null) {
         throw new QmpException("Channel list has more than one main entry");
@@ -65,11 +74,17 @@ final class MigrationUri {
       return new FdSocketAddress(uri.substring("fd:".length()));
     }
     if (uri.startsWith("exec:")) {
-      throw new QmpException("migration protocol exec: is refused: postcopyd starts no programs; use file: or fd:");
-    }
-    if (uri.startsWith("tcp:") || uri.startsWith("unix:") || uri.startsWith("vsock:") || uri.startsWith("rdma:")) {
       throw new QmpException(
-          "migration protocol " + uri.substring(0, uri.indexOf(':')) + ": is not supported by this postcopyd; use file: or fd:");
+          "migration protocol exec: is refused: postcopyd starts no programs; use file: or fd:");
+    }
+    if (uri.startsWith("tcp:")
+        || uri.startsWith("unix:")
+        || uri.startsWith("vsock:")
+        || uri.startsWith("rdma:")) {
+      throw new QmpException(
+          "migration protocol "
+              + uri.substring(0, uri.indexOf(':'))
+              + ": is not supported by this postcopyd; use file: or fd:");
     }
     throw new QmpException("unknown migration protocol: " + uri);
   }
@@ -80,7 +95,8 @@ final class MigrationUri {
     if (path.isEmpty() || path.indexOf('\0') >= 0) {
       throw new QmpException("file URI has no usable path: file:" + spec.replace("\0", "\\0"));
     }
-    return new FileMigrationAddress(path, option < 0 ? 0 : offset(spec.substring(option + OFFSET_OPTION.length())));
+    return new FileMigrationAddress(
+        path, option < 0 ? 0 : offset(spec.substring(option + OFFSET_OPTION.length())));
   }
 
   /** A size as QEMU takes it: decimal or 0x, with an optional suffix of a power of 1024. */

@@ -92,7 +92,9 @@ public final class LocalGuest implements AutoCloseable {
     return Optional.ofNullable(userfaultfd);
   }
 
-  /** Ends fault handling: from now on a page that is missing reads as zero. All pages must be there. */
+  /**
+   * Ends fault handling: from now on a page that is missing reads as zero. All pages must be there.
+   */
   public void disarm() throws IOException {
     Userfaultfd uffd = userfaultfd;
     if (uffd == null) {

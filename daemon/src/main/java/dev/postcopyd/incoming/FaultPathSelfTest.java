@@ -27,8 +27,8 @@ import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
 
 /**
- * A small real load at start-up: faults and the eager loader bring in a few megabytes from a file in
- * memory, and every page is compared.
+ * A small real load at start-up: faults and the eager loader bring in a few megabytes from a file
+ * in memory, and every page is compared.
  *
  * <p>It serves twice. It finds out whether this machine lets us handle faults, before somebody's
  * guest depends on it; and it runs every method of the fault path often enough to be linked and
@@ -81,13 +81,16 @@ public final class FaultPathSelfTest {
     }
   }
 
-  private static void load(Snapshot snapshot, LocalGuest guest, Userfaultfd uffd) throws IOException {
+  private static void load(Snapshot snapshot, LocalGuest guest, Userfaultfd uffd)
+      throws IOException {
     RamBlock ram = guest.table().blocks().getFirst();
     Outcome outcome = new Outcome();
-    PostcopyMetrics metrics = new PostcopyMetrics(new PrometheusMeterRegistry(PrometheusConfig.DEFAULT));
+    PostcopyMetrics metrics =
+        new PostcopyMetrics(new PrometheusMeterRegistry(PrometheusConfig.DEFAULT));
     try (SnapshotPageHandler handler = new SnapshotPageHandler(snapshot, PageSize.SIZE_4K);
         UffdFaultSource faults = new UffdFaultSource(uffd, guest.table(), guest.baseAddresses());
-        UffdPagePlacer placer = new UffdPagePlacer(uffd, guest.table(), guest.baseAddresses(), faults)) {
+        UffdPagePlacer placer =
+            new UffdPagePlacer(uffd, guest.table(), guest.baseAddresses(), faults)) {
       PostcopyEngine engine = new PostcopyEngine(guest.table(), handler, placer, outcome, metrics);
       for (int i = 0; i < DIRECT_FAULTS; i++) {
         engine.fault(ram, ram.firstPageIndex() + i, 1, System.nanoTime());
@@ -95,7 +98,8 @@ public final class FaultPathSelfTest {
       try (FaultThread thread = new FaultThread(faults, engine, "self-test-faults");
           EagerLoader loader = new EagerLoader(engine, 1, "self-test-eager")) {
         thread.start();
-        Thread toucher = Thread.ofPlatform().name("self-test-toucher").daemon().start(() -> touch(guest, ram));
+        Thread toucher =
+            Thread.ofPlatform().name("self-test-toucher").daemon().start(() -> touch(guest, ram));
         loader.start();
         outcome.await();
         join(toucher);
@@ -114,7 +118,8 @@ public final class FaultPathSelfTest {
   private static void compare(NativeFile file, MemoryMapping memory) throws IOException {
     try (MemoryMapping expected = file.map(0, PAGES * 4096L)) {
       if (!GuestMemoryAccess.equal(memory.address(), expected.address(), PAGES * 4096L)) {
-        throw new IOException("self-test: pages placed through userfaultfd differ from the file they came from");
+        throw new IOException(
+            "self-test: pages placed through userfaultfd differ from the file they came from");
       }
     }
   }
@@ -126,7 +131,8 @@ public final class FaultPathSelfTest {
       Thread.currentThread().interrupt();
     }
     if (thread.isAlive()) {
-      throw new IOException("self-test: a fault was not resolved within " + DEADLINE_SECONDS + " s");
+      throw new IOException(
+          "self-test: a fault was not resolved within " + DEADLINE_SECONDS + " s");
     }
   }
 
@@ -155,7 +161,10 @@ public final class FaultPathSelfTest {
       String reason = failure.get();
       if (reason != null || !inTime) {
         throw new IOException(
-            "self-test: " + (reason != null ? reason : "not all pages arrived within " + DEADLINE_SECONDS + " s"));
+            "self-test: "
+                + (reason != null
+                    ? reason
+                    : "not all pages arrived within " + DEADLINE_SECONDS + " s"));
       }
     }
   }

@@ -9,4 +9,8 @@ import dev.postcopyd.metrics.PostcopyMetrics;
  * @param eagerThreads how many threads bring in what nobody has asked for
  */
 public record IncomingContext(
-    Loader loader, PostcopyMetrics metrics, MemoryLayout layout, PageHandlerFactory handlers, int eagerThreads) {}
+    Loader loader,
+    PostcopyMetrics metrics,
+    MemoryLayout layout,
+    PageHandlerFactory handlers,
+    int eagerThreads) {}

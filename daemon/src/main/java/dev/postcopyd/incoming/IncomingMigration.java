@@ -32,9 +32,9 @@ import org.slf4j.LoggerFactory;
  * One load of a snapshot into the daemon's own memory: opens the snapshot, maps the memory, puts
  * handler, engine and placer together, and reports to the {@link Loader} how each step went.
  *
- * <p>The steps run on the loader's worker thread, one at a time. What other threads look at (engine,
- * guest, machine state) is published by volatile fields when it is whole. Owns everything it opens;
- * {@link #detachGuest} gives the snapshot back, {@link #release} everything.
+ * <p>The steps run on the loader's worker thread, one at a time. What other threads look at
+ * (engine, guest, machine state) is published by volatile fields when it is whole. Owns everything
+ * it opens; {@link #detachGuest} gives the snapshot back, {@link #release} everything.
  */
 public final class IncomingMigration implements Load, EngineListener {
   private static final Logger log = LoggerFactory.getLogger(IncomingMigration.class);
@@ -59,7 +59,8 @@ public final class IncomingMigration implements Load, EngineListener {
   /**
    * @param source the migration URI, as messages name it
    */
-  public IncomingMigration(Mode mode, String source, SnapshotLocation location, IncomingContext context) {
+  public IncomingMigration(
+      Mode mode, String source, SnapshotLocation location, IncomingContext context) {
     this.mode = mode;
     this.source = source;
     this.location = location;
@@ -77,8 +78,8 @@ public final class IncomingMigration implements Load, EngineListener {
   }
 
   /**
-   * Completes when the file has been opened; with the IOException if it could not be, after the load
-   * has failed for it. So whoever asked for the load can be told at once.
+   * Completes when the file has been opened; with the IOException if it could not be, after the
+   * load has failed for it. So whoever asked for the load can be told at once.
    */
   public CompletableFuture<@Nullable Void> opened() {
     return opened;
@@ -111,7 +112,8 @@ public final class IncomingMigration implements Load, EngineListener {
       file = location.open();
     } catch (IOException e) {
       CompletableFuture<Boolean> _ =
-          context.loader()
+          context
+              .loader()
               .submit(new LoaderEvent.LoadFailed(this, message(e)))
               .handle((_, _) -> opened.completeExceptionally(e));
       return;
@@ -148,7 +150,8 @@ public final class IncomingMigration implements Load, EngineListener {
     memory.arm(uffd);
     UffdFaultSource faults = new UffdFaultSource(uffd, memory.table(), memory.baseAddresses());
     faultSource = faults;
-    UffdPagePlacer uffdPlacer = new UffdPagePlacer(uffd, memory.table(), memory.baseAddresses(), faults);
+    UffdPagePlacer uffdPlacer =
+        new UffdPagePlacer(uffd, memory.table(), memory.baseAddresses(), faults);
     placer = uffdPlacer;
     PostcopyEngine faultEngine = newEngine(memory.table(), pages, uffdPlacer);
     engine = faultEngine;
@@ -158,7 +161,8 @@ public final class IncomingMigration implements Load, EngineListener {
     context.loader().report(new LoaderEvent.RamArmed(this));
   }
 
-  private PostcopyEngine newEngine(RamBlockTable table, PostcopyPageHandler pages, PagePlacer into) {
+  private PostcopyEngine newEngine(
+      RamBlockTable table, PostcopyPageHandler pages, PagePlacer into) {
     return new PostcopyEngine(table, pages, into, this, context.metrics());
   }
 
@@ -257,7 +261,9 @@ public final class IncomingMigration implements Load, EngineListener {
     try {
       return DeviceState.of(machineState, 0).runState().map("running"::equals).orElse(true);
     } catch (StreamFormatException e) {
-      log.warn("the device sections can't be cut up, so the saved run state is not known: {}", e.getMessage());
+      log.warn(
+          "the device sections can't be cut up, so the saved run state is not known: {}",
+          e.getMessage());
       return true;
     }
   }

@@ -36,7 +36,11 @@ public record MemoryLayout(PageSize pageSize, Map<String, PageSize> ofBlocks) {
     }
     if (!unknown.isEmpty()) {
       throw new IOException(
-          "page-size." + unknown.iterator().next() + ": snapshot " + snapshot.name() + " has no such block");
+          "page-size."
+              + unknown.iterator().next()
+              + ": snapshot "
+              + snapshot.name()
+              + " has no such block");
     }
     return table.build();
   }
@@ -45,7 +49,12 @@ public record MemoryLayout(PageSize pageSize, Map<String, PageSize> ofBlocks) {
     PageSize named = ofBlocks.get(block.name());
     if (named != null && !named.isAligned(block.usedLengthBytes())) {
       throw new IOException(
-          "page-size." + block.name() + "=" + named + ": the block's length is not a multiple of it: " + block.usedLengthBytes());
+          "page-size."
+              + block.name()
+              + "="
+              + named
+              + ": the block's length is not a multiple of it: "
+              + block.usedLengthBytes());
     }
     if (named != null) {
       return named;

@@ -5,8 +5,8 @@ import java.util.Map;
 import java.util.OptionalLong;
 
 /**
- * When the latest load entered each of its states. Written by the loader's thread as a listener, read
- * by anybody.
+ * When the latest load entered each of its states. Written by the loader's thread as a listener,
+ * read by anybody.
  */
 public final class LoadTimes implements Loader.StateListener {
   private final Map<LoadStatus, Long> entered = new EnumMap<>(LoadStatus.class);
@@ -26,7 +26,8 @@ public final class LoadTimes implements Loader.StateListener {
       return OptionalLong.empty();
     }
     long end = nowNanos;
-    for (LoadStatus last : new LoadStatus[] {LoadStatus.COMPLETED, LoadStatus.FAILED, LoadStatus.CANCELLED}) {
+    for (LoadStatus last :
+        new LoadStatus[] {LoadStatus.COMPLETED, LoadStatus.FAILED, LoadStatus.CANCELLED}) {
       Long ended = entered.get(last);
       if (ended != null) {
         end = ended;

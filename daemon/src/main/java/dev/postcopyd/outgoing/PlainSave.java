@@ -12,8 +12,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Writes the daemon's own guest memory, all of which is there, as a mapped-ram snapshot that a stock
- * QEMU loads; the device state is the loaded snapshot's, byte for byte.
+ * Writes the daemon's own guest memory, all of which is there, as a mapped-ram snapshot that a
+ * stock QEMU loads; the device state is the loaded snapshot's, byte for byte.
  *
  * <p>Works on a thread of its own from {@link #start} on; {@link #cancel} and {@link #awaitEnd} may
  * be called from any thread. Every change of state goes through one door, which tells the listener
@@ -46,7 +46,8 @@ public final class PlainSave {
     private static final long serialVersionUID = 1;
   }
 
-  public PlainSave(LocalGuest guest, MachineState machineState, SaveTarget target, Listener listener) {
+  public PlainSave(
+      LocalGuest guest, MachineState machineState, SaveTarget target, Listener listener) {
     this.guest = guest;
     this.machineState = machineState;
     this.target = target;
@@ -137,7 +138,9 @@ public final class PlainSave {
             out,
             target.offsetBytes(),
             machineState,
-            blocks.stream().map(block -> new MappedRamWriter.Block(block.name(), block.usedLengthBytes())).toList());
+            blocks.stream()
+                .map(block -> new MappedRamWriter.Block(block.name(), block.usedLengthBytes()))
+                .toList());
     for (RamBlock block : blocks) {
       writeBlock(writer, block);
     }

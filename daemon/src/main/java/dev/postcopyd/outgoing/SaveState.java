@@ -1,7 +1,8 @@
 package dev.postcopyd.outgoing;
 
 /**
- * Where a save stands. {@code sinceNanos} is when the state was entered, by {@link System#nanoTime}.
+ * Where a save stands. {@code sinceNanos} is when the state was entered, by {@link
+ * System#nanoTime}.
  */
 public sealed interface SaveState {
   long sinceNanos();

@@ -34,7 +34,9 @@ public sealed interface SaveTarget {
         : new InPlace(path, offsetBytes);
   }
 
-  /** Written beside the final name and renamed into place, so that no half-written file bears it. */
+  /**
+   * Written beside the final name and renamed into place, so that no half-written file bears it.
+   */
   record Beside(Path path) implements SaveTarget {
     private Path partial() {
       return path.resolveSibling("." + path.getFileName() + ".partial");
@@ -52,7 +54,8 @@ public sealed interface SaveTarget {
 
     @Override
     public void commit() throws IOException {
-      Files.move(partial(), path, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+      Files.move(
+          partial(), path, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
       Path directory = path.toAbsolutePath().getParent();
       if (directory != null) {
         NativeFile.syncDirectory(directory);
@@ -64,8 +67,10 @@ public sealed interface SaveTarget {
       try {
         Files.deleteIfExists(partial());
       } catch (IOException e) {
-        // It is named .partial and nobody takes it for a snapshot; the save's own failure is what counts.
-        org.slf4j.LoggerFactory.getLogger(SaveTarget.class).warn("can't remove file={}", partial(), e);
+        // It is named .partial and nobody takes it for a snapshot; the save's own failure is what
+        // counts.
+        org.slf4j.LoggerFactory.getLogger(SaveTarget.class)
+            .warn("can't remove file={}", partial(), e);
       }
     }
   }

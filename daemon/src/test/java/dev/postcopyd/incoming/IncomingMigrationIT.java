@@ -42,7 +42,8 @@ import org.junit.jupiter.api.io.TempDir;
 class IncomingMigrationIT {
   @TempDir Path directory;
 
-  private final PostcopyMetrics metrics = new PostcopyMetrics(new PrometheusMeterRegistry(PrometheusConfig.DEFAULT));
+  private final PostcopyMetrics metrics =
+      new PostcopyMetrics(new PrometheusMeterRegistry(PrometheusConfig.DEFAULT));
   private final Loader loader = new Loader();
   private final List<LoadStatus> statuses = new CopyOnWriteArrayList<>();
   private int descriptorsBefore;
@@ -79,7 +80,10 @@ class IncomingMigrationIT {
     awaitStatus(LoadStatus.COMPLETED);
     assertThat(statuses)
         .containsExactly(
-            LoadStatus.SETUP, LoadStatus.POSTCOPY_DEVICE, LoadStatus.POSTCOPY_ACTIVE, LoadStatus.COMPLETED);
+            LoadStatus.SETUP,
+            LoadStatus.POSTCOPY_DEVICE,
+            LoadStatus.POSTCOPY_ACTIVE,
+            LoadStatus.COMPLETED);
     assertSameBytes(load, file);
   }
 
@@ -101,12 +105,11 @@ class IncomingMigrationIT {
       AtomicBoolean collecting = new AtomicBoolean(true);
       Thread collector =
           Thread.ofPlatform()
-              .start(
-                  () -> {
-                    while (collecting.get()) {
-                      System.gc();
-                    }
-                  });
+              .start(() -> {
+                while (collecting.get()) {
+                  System.gc();
+                }
+              });
       IncomingMigration load = start(Load.Mode.LAZY, file, MemoryLayout.BASE_PAGES, mayLoad);
       awaitGuest(load);
       List<Thread> touchers = new ArrayList<>();
@@ -124,7 +127,9 @@ class IncomingMigrationIT {
       PostcopyEngine engine = load.engine().orElseThrow();
       assertThat(engine.progress().faults()).isPositive();
       assertThat(engine.blocktime().snapshot().faults()).isPositive();
-      assertThat(engine.blocktime().snapshot().threads()).as("faults carry their thread").hasSizeBetween(1, 4);
+      assertThat(engine.blocktime().snapshot().threads())
+          .as("faults carry their thread")
+          .hasSizeBetween(1, 4);
     }
   }
 
@@ -133,7 +138,10 @@ class IncomingMigrationIT {
     Path file = memoryFile(16 << 20);
     try (ReservedHugePages _ = ReservedHugePages.of2M(8)) {
       IncomingMigration load =
-          start(Load.Mode.LAZY, file, new MemoryLayout(PageSize.SIZE_4K, Map.of("ram", PageSize.SIZE_2M)));
+          start(
+              Load.Mode.LAZY,
+              file,
+              new MemoryLayout(PageSize.SIZE_4K, Map.of("ram", PageSize.SIZE_2M)));
       awaitStatus(LoadStatus.COMPLETED);
       assertThat(load.engine().orElseThrow().table().totalPages()).isEqualTo(8);
       assertSameBytes(load, file);
@@ -147,7 +155,8 @@ class IncomingMigrationIT {
     IncomingMigration _ = start(Load.Mode.LAZY, file, new MemoryLayout(PageSize.SIZE_2M, Map.of()));
     awaitStatus(LoadStatus.FAILED);
     assertThat(((LoaderState.Failed) loader.state()).reason())
-        .contains("no memory for block ram").contains("hugepages-2048kB");
+        .contains("no memory for block ram")
+        .contains("hugepages-2048kB");
   }
 
   @Test
@@ -163,7 +172,9 @@ class IncomingMigrationIT {
       writable.truncate(32 << 20);
     }
     int answer = memory.populateRead(48 << 20, 4096);
-    assertThat(answer).as("whoever waited is told that the memory is gone, and sees no zeros").isNotZero();
+    assertThat(answer)
+        .as("whoever waited is told that the memory is gone, and sees no zeros")
+        .isNotZero();
     mayLoad.countDown();
     awaitStatus(LoadStatus.FAILED);
     assertThat(((LoaderState.Failed) loader.state()).reason())
@@ -193,17 +204,22 @@ class IncomingMigrationIT {
     Path file = directory.resolve("missing");
     IncomingMigration load = start(Load.Mode.LAZY, file, MemoryLayout.BASE_PAGES);
     assertThat(load.opened()).failsWithin(java.time.Duration.ofSeconds(5));
-    assertThat(loader.state()).isInstanceOfSatisfying(
-        LoaderState.Failed.class, failed -> assertThat(failed.reason()).contains(file.toString()).contains("ENOENT"));
+    assertThat(loader.state())
+        .isInstanceOfSatisfying(
+            LoaderState.Failed.class,
+            failed -> assertThat(failed.reason()).contains(file.toString()).contains("ENOENT"));
   }
 
   private IncomingMigration start(Load.Mode mode, Path file, MemoryLayout layout) throws Exception {
     return start(mode, file, layout, new CountDownLatch(0));
   }
 
-  /** Starts a load whose eager reads wait for {@code mayLoad}: a handler of the test's own, plugged in. */
-  private IncomingMigration start(Load.Mode mode, Path file, MemoryLayout layout, CountDownLatch mayLoad)
-      throws Exception {
+  /**
+   * Starts a load whose eager reads wait for {@code mayLoad}: a handler of the test's own, plugged
+   * in.
+   */
+  private IncomingMigration start(
+      Load.Mode mode, Path file, MemoryLayout layout, CountDownLatch mayLoad) throws Exception {
     PageHandlerFactory handlers =
         (snapshot, table) -> {
           PostcopyPageHandler pages = new SnapshotPageHandler(snapshot, PageSize.SIZE_2M);
@@ -212,7 +228,8 @@ class IncomingMigrationIT {
     IncomingContext context = new IncomingContext(loader, metrics, layout, handlers, 2);
     IncomingMigration load =
         new IncomingMigration(mode, "file:" + file, new SnapshotLocation.AtPath(file, 0), context);
-    assertThat(loader.submit(new LoaderEvent.LoadRequested(load)).get()).isInstanceOf(Transition.To.class);
+    assertThat(loader.submit(new LoaderEvent.LoadRequested(load)).get())
+        .isInstanceOf(Transition.To.class);
     return load;
   }
 
@@ -221,13 +238,12 @@ class IncomingMigrationIT {
     MemoryMapping memory = guest.memoryOf(guest.table().blocks().getFirst());
     int pages = (int) (memory.lengthBytes() / 4096);
     return Thread.ofPlatform()
-        .start(
-            () -> {
-              Random random = new Random(seed);
-              for (int i = 0; i < pages / 2; i++) {
-                int _ = memory.populateRead(random.nextInt(pages) * 4096L, 4096);
-              }
-            });
+        .start(() -> {
+          Random random = new Random(seed);
+          for (int i = 0; i < pages / 2; i++) {
+            int _ = memory.populateRead(random.nextInt(pages) * 4096L, 4096);
+          }
+        });
   }
 
   private static void awaitGuest(IncomingMigration load) throws InterruptedException {
@@ -240,7 +256,9 @@ class IncomingMigrationIT {
     // The listener is told last: when it has heard of the status, the state has it too.
     while (statuses.isEmpty() || statuses.getLast() != status) {
       LoaderState state = loader.state();
-      if (state instanceof LoaderState.Ended && state.status() != status && statuses.getLast() == state.status()) {
+      if (state instanceof LoaderState.Ended
+          && state.status() != status
+          && statuses.getLast() == state.status()) {
         throw new AssertionError("ended as " + state);
       }
       TimeUnit.MILLISECONDS.sleep(1);
@@ -253,7 +271,9 @@ class IncomingMigrationIT {
     try (NativeFile file = NativeFile.open(path, NativeFile.Mode.READ);
         MemoryMapping expected = file.map(0, file.sizeBytes())) {
       assertThat(memory.lengthBytes()).isEqualTo(expected.lengthBytes());
-      assertThat(GuestMemoryAccess.equal(memory.address(), expected.address(), memory.lengthBytes())).isTrue();
+      assertThat(
+              GuestMemoryAccess.equal(memory.address(), expected.address(), memory.lengthBytes()))
+          .isTrue();
     }
   }
 

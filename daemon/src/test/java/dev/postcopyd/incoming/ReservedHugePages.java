@@ -6,7 +6,8 @@ import java.nio.file.Path;
 
 /** Huge pages of 2 MiB, reserved for as long as a test needs them. */
 final class ReservedHugePages implements AutoCloseable {
-  private static final Path COUNT = Path.of("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
+  private static final Path COUNT =
+      Path.of("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
 
   private final String before;
 

@@ -17,7 +17,8 @@ final class WaitingPageHandler implements PostcopyPageHandler {
   }
 
   @Override
-  public void fetch(RamBlock block, long firstPageIndex, int pageCount, Urgency urgency, PageSink sink) {
+  public void fetch(
+      RamBlock block, long firstPageIndex, int pageCount, Urgency urgency, PageSink sink) {
     if (urgency == Urgency.EAGER) {
       try {
         mayLoad.await();

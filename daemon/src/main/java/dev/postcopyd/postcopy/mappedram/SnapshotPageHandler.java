@@ -14,15 +14,15 @@ import java.lang.foreign.MemorySegment;
 import java.util.List;
 
 /**
- * Resolves pages by reading them from a snapshot file: what the file does not store is zero, what it
- * stores is read by position into a buffer of the calling thread and delivered from there.
+ * Resolves pages by reading them from a snapshot file: what the file does not store is zero, what
+ * it stores is read by position into a buffer of the calling thread and delivered from there.
  *
  * <p>Positional reads serve both ways. For a single page of a warm file they cost a few hundred
  * nanoseconds more than copying out of a mapping; for whole runs they cost less; and a read error
  * comes with its errno and offset, where a mapping has a signal or a bare EFAULT.
  *
- * <p>Any thread may fetch; each gets a buffer on its first fetch, and {@link #close} frees them all.
- * Does not own the snapshot. Nothing is allocated once a thread has its buffer.
+ * <p>Any thread may fetch; each gets a buffer on its first fetch, and {@link #close} frees them
+ * all. Does not own the snapshot. Nothing is allocated once a thread has its buffer.
  */
 public final class SnapshotPageHandler implements PostcopyPageHandler {
   private final Snapshot snapshot;
@@ -56,7 +56,8 @@ public final class SnapshotPageHandler implements PostcopyPageHandler {
   }
 
   @Override
-  public void fetch(RamBlock block, long firstPageIndex, int pageCount, Urgency urgency, PageSink sink) {
+  public void fetch(
+      RamBlock block, long firstPageIndex, int pageCount, Urgency urgency, PageSink sink) {
     SnapshotBlock stored = blocks[block.index()];
     if (block.hostPageSize().shift() == stored.targetPageSize().shift()) {
       fetchPages(stored, block, firstPageIndex, pageCount, urgency, sink);
@@ -69,7 +70,12 @@ public final class SnapshotPageHandler implements PostcopyPageHandler {
 
   /** Host and target pages are the same: runs of either kind go through as they are. */
   private void fetchPages(
-      SnapshotBlock stored, RamBlock block, long firstPageIndex, int pageCount, Urgency urgency, PageSink sink) {
+      SnapshotBlock stored,
+      RamBlock block,
+      long firstPageIndex,
+      int pageCount,
+      Urgency urgency,
+      PageSink sink) {
     Stage stage = stages.get();
     int stagePages = (int) block.hostPageSize().pagesIn(stage.lengthBytes);
     int done = 0;
@@ -93,7 +99,9 @@ public final class SnapshotPageHandler implements PostcopyPageHandler {
     }
   }
 
-  /** A host page of many target pages: put together from what the file stores, then placed whole. */
+  /**
+   * A host page of many target pages: put together from what the file stores, then placed whole.
+   */
   private void fetchHugePage(
       SnapshotBlock stored, RamBlock block, long pageIndex, Urgency urgency, PageSink sink) {
     PageSize targetSize = stored.targetPageSize();
@@ -124,13 +132,18 @@ public final class SnapshotPageHandler implements PostcopyPageHandler {
     sink.data(block, pageIndex, 1, stage.address, urgency);
   }
 
-  private void read(SnapshotBlock stored, long targetPage, long pages, long address) throws IOException {
+  private void read(SnapshotBlock stored, long targetPage, long pages, long address)
+      throws IOException {
     PageSize size = stored.targetPageSize();
-    snapshot.file().readFullyAt(address, size.offsetOf(pages), stored.pagesOffsetBytes() + size.offsetOf(targetPage));
+    snapshot
+        .file()
+        .readFullyAt(
+            address, size.offsetOf(pages), stored.pagesOffsetBytes() + size.offsetOf(targetPage));
   }
 
   private static IOException unreadable(RamBlock block, IOException cause) {
-    return new IOException("a page of block " + block.name() + " can't be read: " + cause.getMessage(), cause);
+    return new IOException(
+        "a page of block " + block.name() + " can't be read: " + cause.getMessage(), cause);
   }
 
   @Override

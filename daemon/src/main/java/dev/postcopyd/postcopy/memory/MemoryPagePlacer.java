@@ -22,7 +22,8 @@ public final class MemoryPagePlacer implements PagePlacer {
   }
 
   @Override
-  public PlaceResult placeData(RamBlock block, long firstPageIndex, int pageCount, long sourceAddress) {
+  public PlaceResult placeData(
+      RamBlock block, long firstPageIndex, int pageCount, long sourceAddress) {
     GuestMemoryAccess.copy(
         baseAddresses[block.index()] + block.offsetOf(firstPageIndex),
         sourceAddress,

@@ -7,7 +7,8 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Which addresses of the guest belong to which RAM block, both ways. Immutable; no method allocates.
+ * Which addresses of the guest belong to which RAM block, both ways. Immutable; no method
+ * allocates.
  */
 final class GuestRegions {
   private final long[] baseByBlockIndex;
@@ -21,7 +22,8 @@ final class GuestRegions {
     baseByBlockIndex = baseAddresses.clone();
     List<RamBlock> byAddress =
         table.blocks().stream()
-            .sorted(Comparator.comparing(block -> baseAddresses[block.index()], Long::compareUnsigned))
+            .sorted(
+                Comparator.comparing(block -> baseAddresses[block.index()], Long::compareUnsigned))
             .toList();
     blocks = byAddress.toArray(new RamBlock[0]);
     starts = byAddress.stream().mapToLong(block -> baseAddresses[block.index()]).toArray();

@@ -46,7 +46,8 @@ public final class UffdFaultSource implements FaultSource, PendingEvents, AutoCl
   private int[] deferredThreadIds = new int[EVENTS_PER_READ];
   private int deferredCount;
 
-  public UffdFaultSource(Userfaultfd uffd, RamBlockTable table, long[] baseAddresses) throws IOException {
+  public UffdFaultSource(Userfaultfd uffd, RamBlockTable table, long[] baseAddresses)
+      throws IOException {
     this.uffd = uffd;
     this.regions = new GuestRegions(table, baseAddresses);
     this.stopSignal = EventFd.create();
@@ -63,7 +64,8 @@ public final class UffdFaultSource implements FaultSource, PendingEvents, AutoCl
         if (poll.isReadable(0)) {
           serveReadable(sink);
         } else if (poll.isBroken(0)) {
-          throw new IOException("poll on the userfaultfd answers POLLERR: it is not in non-blocking mode");
+          throw new IOException(
+              "poll on the userfaultfd answers POLLERR: it is not in non-blocking mode");
         }
       }
     } finally {

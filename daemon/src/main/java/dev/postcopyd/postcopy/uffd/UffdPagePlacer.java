@@ -23,18 +23,21 @@ public final class UffdPagePlacer implements PagePlacer, AutoCloseable {
   private final PendingEvents pendingEvents;
   private final MemoryMapping zeros;
 
-  public UffdPagePlacer(Userfaultfd uffd, RamBlockTable table, long[] baseAddresses, PendingEvents pendingEvents)
+  public UffdPagePlacer(
+      Userfaultfd uffd, RamBlockTable table, long[] baseAddresses, PendingEvents pendingEvents)
       throws IOException {
     this.uffd = uffd;
     this.regions = new GuestRegions(table, baseAddresses);
     this.pendingEvents = pendingEvents;
-    long largestPage = table.blocks().stream().mapToLong(block -> block.hostPageSize().bytes()).max().orElse(0);
+    long largestPage =
+        table.blocks().stream().mapToLong(block -> block.hostPageSize().bytes()).max().orElse(0);
     // Never written: reading it takes the kernel's shared zero page, and no memory.
     this.zeros = MemoryMapping.anonymous(Math.max(largestPage, PageSize.SIZE_4K.bytes()));
   }
 
   @Override
-  public PlaceResult placeData(RamBlock block, long firstPageIndex, int pageCount, long sourceAddress) {
+  public PlaceResult placeData(
+      RamBlock block, long firstPageIndex, int pageCount, long sourceAddress) {
     return place(block, firstPageIndex, pageCount, sourceAddress);
   }
 
@@ -58,7 +61,8 @@ public final class UffdPagePlacer implements PagePlacer, AutoCloseable {
   }
 
   /** Places a run; a source address of 0 means zero pages. */
-  private PlaceResult place(RamBlock block, long firstPageIndex, int pageCount, long sourceAddress) {
+  private PlaceResult place(
+      RamBlock block, long firstPageIndex, int pageCount, long sourceAddress) {
     PageSize pageSize = block.hostPageSize();
     long address = regions.addressOf(block, firstPageIndex);
     long lengthBytes = pageSize.offsetOf(pageCount);
@@ -80,7 +84,8 @@ public final class UffdPagePlacer implements PagePlacer, AutoCloseable {
           try {
             pendingEvents.awaitRead();
           } catch (IOException e) {
-            return new PlaceResult.Refused(pages(pageSize, done), "events of the guest can't be read: " + e.getMessage());
+            return new PlaceResult.Refused(
+                pages(pageSize, done), "events of the guest can't be read: " + e.getMessage());
           }
         }
         case UffdResult.TargetGone _ -> {
@@ -97,9 +102,14 @@ public final class UffdPagePlacer implements PagePlacer, AutoCloseable {
                   + block.name());
         }
         case UffdResult.SourceUnreadable _ ->
-            throw new IllegalStateException("a page's bytes are not at address 0x" + Long.toHexString(sourceAddress + done));
+            throw new IllegalStateException(
+                "a page's bytes are not at address 0x" + Long.toHexString(sourceAddress + done));
         case UffdResult.Failed failed ->
-            throw new IllegalStateException("userfaultfd refused a placement at 0x" + Long.toHexString(address + done) + ": " + failed);
+            throw new IllegalStateException(
+                "userfaultfd refused a placement at 0x"
+                    + Long.toHexString(address + done)
+                    + ": "
+                    + failed);
       }
     }
     return PlaceResult.PLACED;

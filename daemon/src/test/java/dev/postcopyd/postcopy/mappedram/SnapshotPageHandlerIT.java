@@ -36,7 +36,8 @@ class SnapshotPageHandlerIT {
       file.writeBytesAt(page, PAGES_OFFSET + i * 4096L);
     }
     long[] bits = java.util.Arrays.copyOf(stored.toLongArray(), PAGES / 64);
-    SnapshotBlock block = new SnapshotBlock("ram", PAGES * 4096L, PageSize.SIZE_4K, PAGES_OFFSET, bits);
+    SnapshotBlock block =
+        new SnapshotBlock("ram", PAGES * 4096L, PageSize.SIZE_4K, PAGES_OFFSET, bits);
     return new InMemorySnapshot(file, List.of(block));
   }
 
@@ -57,7 +58,13 @@ class SnapshotPageHandlerIT {
     }
     assertThat(sink.log)
         .containsExactly(
-            "zero 0+2", "data 2+3", "zero 5+65", "data 70+64", "data 134+64", "data 198+2", "zero 200+56");
+            "zero 0+2",
+            "data 2+3",
+            "zero 5+65",
+            "data 70+64",
+            "data 134+64",
+            "data 198+2",
+            "zero 200+56");
     sink.assertEveryByteIsThePages();
   }
 

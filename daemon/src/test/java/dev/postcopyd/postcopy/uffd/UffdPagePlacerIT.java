@@ -52,26 +52,31 @@ class UffdPagePlacerIT {
 
   @Test
   void aRunIsPlacedWhereItBelongs() throws IOException {
-    assertThat(placer.placeData(ram, ram.firstPageIndex() + 2, 3, source.address())).isSameAs(PlaceResult.PLACED);
+    assertThat(placer.placeData(ram, ram.firstPageIndex() + 2, 3, source.address()))
+        .isSameAs(PlaceResult.PLACED);
     guest.disarm();
     assertThat(GuestMemoryAccess.isZero(memory.address(), 2 * 4096)).isTrue();
-    assertThat(GuestMemoryAccess.equal(memory.address() + 2 * 4096, source.address(), 3 * 4096)).isTrue();
+    assertThat(GuestMemoryAccess.equal(memory.address() + 2 * 4096, source.address(), 3 * 4096))
+        .isTrue();
     assertThat(GuestMemoryAccess.isZero(memory.address() + 5 * 4096, 59 * 4096)).isTrue();
   }
 
   @Test
   void pagesThatAreThereStayAndTheRestOfTheRunArrives() throws IOException {
     assertThat(placer.placeZero(ram, ram.firstPageIndex() + 3, 2)).isSameAs(PlaceResult.PLACED);
-    assertThat(placer.placeData(ram, ram.firstPageIndex(), 64, source.address())).isSameAs(PlaceResult.PLACED);
+    assertThat(placer.placeData(ram, ram.firstPageIndex(), 64, source.address()))
+        .isSameAs(PlaceResult.PLACED);
     guest.disarm();
     assertThat(GuestMemoryAccess.equal(memory.address(), source.address(), 3 * 4096)).isTrue();
     assertThat(GuestMemoryAccess.isZero(memory.address() + 3 * 4096, 2 * 4096)).isTrue();
-    assertThat(GuestMemoryAccess.equal(memory.address() + 5 * 4096, source.address(), 59 * 4096)).isTrue();
+    assertThat(GuestMemoryAccess.equal(memory.address() + 5 * 4096, source.address(), 59 * 4096))
+        .isTrue();
   }
 
   @Test
   void placingWakesWhoeverWaits() throws Exception {
-    Thread toucher = Thread.ofPlatform().start(() -> assertThat(memory.populateRead(9 * 4096, 4096)).isZero());
+    Thread toucher =
+        Thread.ofPlatform().start(() -> assertThat(memory.populateRead(9 * 4096, 4096)).isZero());
     TimeUnit.MILLISECONDS.sleep(50);
     assertThat(toucher.isAlive()).as("waits for its page").isTrue();
     assertThat(placer.placeZero(ram, ram.firstPageIndex() + 9, 1)).isSameAs(PlaceResult.PLACED);
@@ -83,6 +88,7 @@ class UffdPagePlacerIT {
     memory.close();
     assertThat(placer.placeData(ram, ram.firstPageIndex(), 4, source.address()))
         .isEqualTo(new PlaceResult.TargetGone(0));
-    assertThat(placer.placeZero(ram, ram.firstPageIndex(), 4)).isEqualTo(new PlaceResult.TargetGone(0));
+    assertThat(placer.placeZero(ram, ram.firstPageIndex(), 4))
+        .isEqualTo(new PlaceResult.TargetGone(0));
   }
 }
