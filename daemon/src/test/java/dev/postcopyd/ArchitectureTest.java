@@ -45,7 +45,7 @@ class ArchitectureTest {
       stream              -> page
       snapshot            -> page, stream, posix
       guest               -> page, stream, posix, uffd
-      fds                 -> posix
+      fds                 -> posix, posix.abi
       postcopy            -> page, metrics
       postcopy.uffd       -> postcopy, page, posix, uffd
       postcopy.memory     -> postcopy, page, posix
