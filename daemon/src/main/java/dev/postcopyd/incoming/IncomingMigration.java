@@ -19,7 +19,6 @@ import dev.postcopyd.snapshot.DeviceState;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotOpener;
-import dev.postcopyd.stream.StreamFormatException;
 import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
 import java.util.Optional;
@@ -260,7 +259,7 @@ public final class IncomingMigration implements Load, EngineListener {
   private static boolean ranWhenSaved(MachineState machineState) {
     try {
       return DeviceState.of(machineState, 0).runState().map("running"::equals).orElse(true);
-    } catch (StreamFormatException e) {
+    } catch (IOException e) {
       log.warn(
           "the device sections can't be cut up, so the saved run state is not known: {}",
           e.getMessage());
