@@ -1,0 +1,143 @@
+package dev.postcopyd.cli;
+
+import com.fasterxml.jackson.annotation.JsonInclude;
+import dev.postcopyd.snapshot.DeviceSection;
+import dev.postcopyd.snapshot.SnapshotReport;
+import java.util.Locale;
+import java.util.OptionalLong;
+import tools.jackson.databind.PropertyNamingStrategies;
+import tools.jackson.databind.SerializationFeature;
+import tools.jackson.databind.json.JsonMapper;
+
+/** A snapshot's report as text for people and as JSON for scripts. Stateless. */
+final class SnapshotReportFormatter {
+  private SnapshotReportFormatter() {}
+
+  /** One JSON object; the keys are the report's component names in kebab case. */
+  static String json(SnapshotReport report) {
+    return JsonMapper.builder()
+        .propertyNamingStrategy(PropertyNamingStrategies.KEBAB_CASE)
+        .changeDefaultPropertyInclusion(
+            inclusion -> inclusion.withValueInclusion(JsonInclude.Include.NON_ABSENT))
+        .enable(SerializationFeature.INDENT_OUTPUT)
+        .build()
+        .writeValueAsString(report);
+  }
+
+  /** One line. */
+  static String summary(SnapshotReport report) {
+    return "%s: ok: %s%s, %s in %d blocks, %d of %d pages stored%s"
+        .formatted(
+            report.file(),
+            report.format(),
+            report.machine().map(machine -> ", " + machine.type()).orElse(""),
+            size(report.ramBytes()),
+            report.blocks().size(),
+            report.storedPages(),
+            report.pages(),
+            report
+                .machine()
+                .map(machine -> ", %d device sections".formatted(machine.deviceSections().size()))
+                .orElse(""));
+  }
+
+  /** Some lines of key and value, then a table of blocks and one of device sections. */
+  static String text(SnapshotReport report) {
+    StringBuilder out = new StringBuilder();
+    line(out, "file", report.file());
+    line(out, "format", report.format());
+    line(out, "size", report.sizeBytes() + " bytes");
+    report.machine().ifPresent(machine -> machine(out, machine));
+    report
+        .libvirt()
+        .ifPresent(libvirt ->
+            line(out, "libvirt", libvirt.wasRunning() ? "was running" : "was not running"));
+    line(
+        out,
+        "RAM",
+        "%s in %d blocks, %d of %d pages stored"
+            .formatted(
+                size(report.ramBytes()),
+                report.blocks().size(),
+                report.storedPages(),
+                report.pages()));
+    blocks(out, report);
+    report.machine().ifPresent(machine -> deviceSections(out, machine));
+    return out.toString().stripTrailing();
+  }
+
+  private static void machine(StringBuilder out, SnapshotReport.Machine machine) {
+    line(out, "stream at", offset(machine.streamOffsetBytes()));
+    line(out, "machine type", machine.type());
+    line(out, "run state", machine.runState().orElse("unknown"));
+    line(
+        out,
+        "device state",
+        "%d bytes at %s, %d sections"
+            .formatted(
+                machine.deviceStateLengthBytes(),
+                offset(machine.deviceStateOffsetBytes()),
+                machine.deviceSections().size()));
+    line(
+        out,
+        "vmdescription",
+        machine.vmdescriptionLengthBytes().isPresent()
+            ? machine.vmdescriptionLengthBytes().getAsInt() + " bytes"
+            : "none");
+  }
+
+  private static void blocks(StringBuilder out, SnapshotReport report) {
+    String row = "%-40s %12s %10s %10s %14s %14s%n";
+    out.append('\n')
+        .append(row.formatted("block", "length", "pages", "stored", "bitmap at", "pages at"));
+    for (SnapshotReport.Block block : report.blocks()) {
+      OptionalLong bitmap = block.bitmapOffsetBytes();
+      out.append(
+          row.formatted(
+              block.name(),
+              size(block.lengthBytes()),
+              block.pages(),
+              block.storedPages(),
+              bitmap.isPresent() ? offset(bitmap.getAsLong()) : "-",
+              offset(block.pagesOffsetBytes())));
+    }
+  }
+
+  private static void deviceSections(StringBuilder out, SnapshotReport.Machine machine) {
+    String row = "%-40s %12s %10s %10s %14s %14s%n";
+    out.append('\n')
+        .append(row.formatted("device section", "instance", "id", "version", "at", "bytes"));
+    for (DeviceSection section : machine.deviceSections()) {
+      out.append(
+          row.formatted(
+              section.name(),
+              Integer.toUnsignedString(section.instanceId()),
+              Integer.toUnsignedString(section.sectionId()),
+              section.version(),
+              offset(section.offsetBytes()),
+              section.lengthBytes()));
+    }
+  }
+
+  private static void line(StringBuilder out, String key, String value) {
+    out.append("%-14s %s%n".formatted(key, value));
+  }
+
+  private static String offset(long offsetBytes) {
+    return "0x" + Long.toHexString(offsetBytes);
+  }
+
+  /** In the largest unit of which there is at least one. */
+  private static String size(long bytes) {
+    String[] units = {"B", "KiB", "MiB", "GiB", "TiB"};
+    int unit = 0;
+    double value = bytes;
+    while (unit < units.length - 1 && value >= 1024) {
+      value /= 1024;
+      unit++;
+    }
+    return value == Math.rint(value)
+        ? "%d %s".formatted((long) value, units[unit])
+        : String.format(Locale.ROOT, "%.1f %s", value, units[unit]);
+  }
+}
