@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.qmp.client;
+
+import org.jspecify.annotations.NullMarked;

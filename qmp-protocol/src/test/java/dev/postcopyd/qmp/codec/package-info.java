@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.qmp.codec;
+
+import org.jspecify.annotations.NullMarked;

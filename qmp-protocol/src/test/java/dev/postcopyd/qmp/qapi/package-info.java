@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.qmp.qapi;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.qmp.schema;
+
+import org.jspecify.annotations.NullMarked;
