@@ -1,5 +1,6 @@
 package dev.postcopyd.qmp;
 
+import dev.postcopyd.qmp.schema.MigrationCapability;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -95,7 +96,27 @@ public final class Transcript {
     return DIRECTORY.resolve(name);
   }
 
+  /** The command that leaves exactly the named capabilities on. */
+  private static String setCapabilities(List<String> on) {
+    StringBuilder states = new StringBuilder();
+    for (MigrationCapability capability : MigrationCapability.values()) {
+      states
+          .append(states.isEmpty() ? "" : ",")
+          .append("{\"capability\":\"")
+          .append(capability.wireName())
+          .append("\",\"state\":")
+          .append(on.contains(capability.wireName()))
+          .append("}");
+    }
+    return "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":["
+        + states
+        + "]}}";
+  }
+
   static byte[] unescape(String text) {
+    if (text.startsWith("@capabilities")) {
+      return setCapabilities(List.of(text.split(" ", -1))).getBytes(StandardCharsets.US_ASCII);
+    }
     ByteArrayOutputStream out = new ByteArrayOutputStream();
     Matcher matcher = ESCAPE.matcher(text);
     int at = 0;
