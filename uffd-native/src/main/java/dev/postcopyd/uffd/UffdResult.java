@@ -37,7 +37,9 @@ public sealed interface UffdResult {
 
   /**
    * The address space is changing ({@code EAGAIN}): an event (remove, unmap, remap or fork) waits
-   * to be read. Read the events, then call again; calling again without reading never ends.
+   * to be read. Read the events, then call again; calling again without reading never ends. After
+   * the reading the answer may stay the same for another moment, until the thread that caused the
+   * event has run.
    */
   record Again() implements UffdResult {
     static final Again INSTANCE = new Again();

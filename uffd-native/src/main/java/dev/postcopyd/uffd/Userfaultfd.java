@@ -157,8 +157,9 @@ public final class Userfaultfd implements AutoCloseable {
   }
 
   /**
-   * Makes missing pages raise SIGBUS (in KVM: a machine check) for ever, as broken memory would. A
-   * page that is there answers {@link UffdResult.Exists}.
+   * Makes missing pages raise SIGBUS (in KVM: a machine check), as broken memory would. A page that
+   * is there answers {@link UffdResult.Exists}. A poisoned page still counts as missing: a copy
+   * puts good contents in its place.
    */
   public UffdResult poison(long address, long lengthBytes, long mode) {
     CallArguments arguments = range(address, lengthBytes);
