@@ -1,0 +1,88 @@
+package dev.postcopyd.lab;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Objects;
+import java.util.Properties;
+import org.junit.jupiter.api.Assumptions;
+
+/**
+ * What {@code scripts/bootstrap lab} has put into {@code .lab}. Immutable.
+ *
+ * @param root the project's directory
+ * @param qemu a stock QEMU, release 10 or later
+ * @param kernel a Linux kernel for the guest
+ * @param initramfs the test guest, {@code testdata/guest/init.c}
+ */
+public record QemuLab(Path root, Path qemu, Path kernel, Path initramfs) {
+
+  /**
+   * The laboratory of this machine. A test that needs it and finds none fails under {@code CI=true}
+   * and is aborted, with the reason, anywhere else.
+   */
+  public static QemuLab require() {
+    Path root = projectRoot();
+    Properties properties = properties(root);
+    String qemu = properties.getProperty("qemu");
+    if (qemu == null) {
+      throw missing("no QEMU: " + properties.getProperty("qemu.missing", "unknown here"));
+    }
+    return new QemuLab(
+        root,
+        Path.of(qemu),
+        existing(root.resolve(".lab/kernel/vmlinuz")),
+        existing(root.resolve(".lab/guest/initramfs.gz")));
+  }
+
+  /** Where qmp-shell is unpacked, as a directory that stands for {@code /}. */
+  public Path requireQmpShell() {
+    Properties properties = properties(root);
+    if (properties.getProperty("qmp-shell") == null) {
+      throw missing("no qmp-shell: " + properties.getProperty("qmp-shell.missing", "unknown here"));
+    }
+    return existing(root.resolve(".lab/qmp-shell"));
+  }
+
+  /** The launcher of the packaged program; the integration phase comes after packaging. */
+  public Path postcopyd() {
+    return existing(root.resolve("daemon/target/postcopyd/bin/postcopyd"));
+  }
+
+  private static Path projectRoot() {
+    return Path.of(
+        Objects.requireNonNull(
+            System.getProperty("postcopyd.root"), "postcopyd.root is set by the build (failsafe)"));
+  }
+
+  private static Properties properties(Path root) {
+    Properties properties = new Properties();
+    Path file = root.resolve(".lab/lab.properties");
+    if (Files.exists(file)) {
+      try (InputStream in = Files.newInputStream(file)) {
+        properties.load(in);
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
+      }
+    }
+    return properties;
+  }
+
+  private static Path existing(Path file) {
+    if (!Files.exists(file)) {
+      throw missing(file + " is missing");
+    }
+    return file;
+  }
+
+  /** Does not return outside CI; the caller throws what it returns for the compiler's sake. */
+  private static AssertionError missing(String what) {
+    String sentence = what + "; run scripts/bootstrap lab";
+    if (!Objects.equals(System.getenv("CI"), "true")) {
+      Assumptions.abort(sentence);
+    }
+    return new AssertionError(sentence);
+  }
+}
