@@ -135,8 +135,9 @@ record UffdAccess(
     }
   }
 
+  /** ENOSYS, too, where the kernel evidently has the call: some seccomp profiles answer so. */
   private static boolean isRefusal(int errno) {
-    return errno == Errno.EPERM || errno == Errno.EACCES;
+    return errno == Errno.EPERM || errno == Errno.EACCES || errno == Errno.ENOSYS;
   }
 
   private static String contents(String path) {

@@ -1,6 +1,7 @@
 package dev.postcopyd.uffd;
 
 import dev.postcopyd.posix.EventFd;
+import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.Poll;
 import java.io.IOException;
 
@@ -29,8 +30,15 @@ public final class UffdPoller implements AutoCloseable {
     this.poll = Poll.readable(userfaultfd.fd(), waker.fd());
   }
 
-  /** A poller over a userfaultfd. */
+  /**
+   * A poller over a userfaultfd.
+   *
+   * @throws IllegalArgumentException if it is blocking: the kernel cannot poll that
+   */
   public static UffdPoller of(Userfaultfd userfaultfd) throws IOException {
+    if (!FileDescriptors.isNonBlocking(userfaultfd.fd())) {
+      throw new IllegalArgumentException(userfaultfd + " is blocking and cannot be polled");
+    }
     return new UffdPoller(userfaultfd, EventFd.create());
   }
 
@@ -53,8 +61,7 @@ public final class UffdPoller implements AutoCloseable {
       return userfaultfd.read(events);
     }
     if (poll.isBroken(USERFAULTFD)) {
-      throw new IOException(
-          userfaultfd + " cannot be polled: it is blocking, or its handshake was not made");
+      throw new IOException(userfaultfd + " cannot be polled: somebody has made it blocking");
     }
     if (poll.isReadable(WAKER)) {
       waker.drain();
