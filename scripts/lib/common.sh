@@ -40,10 +40,12 @@ find_jdk() {
   return 1
 }
 
-# Sets JAVA_HOME, for Maven and for the program.
+# Sets JAVA_HOME and Maven's options for it.
 use_jdk() {
   JAVA_HOME=$(find_jdk) || die "no JDK 25 here: run scripts/bootstrap"
   export JAVA_HOME
+  # Maven's own libraries still do what this JDK warns of.
+  export MAVEN_OPTS="${MAVEN_OPTS-} --sun-misc-unsafe-memory-access=allow --enable-native-access=ALL-UNNAMED"
 }
 
 # Runs Maven: the wrapper's own, or the installed one where the wrapper's cannot be had.
@@ -64,4 +66,28 @@ maven() {
 # lab_property NAME: what scripts/bootstrap found out about the laboratory; empty if it is not known.
 lab_property() {
   [ ! -e "$lab/lab.properties" ] || sed -n "s/^$1=//p" "$lab/lab.properties"
+}
+
+# Is there a source that the built program is older than? The AOT cache is what the build makes last.
+program_is_stale() {
+  local program=$root/daemon/target/postcopyd/postcopyd.aot
+  [ -e "$program" ] || return 0
+  [ -n "$(find "$root"/pom.xml "$root"/{uffd-native,qmp-protocol,daemon}/{pom.xml,src/main} "$root/daemon/src/packaging" \
+    -newer "$program" -print -quit)" ]
+}
+
+# Builds the program where it is missing or stale. The sources' format and the tests are scripts/test's business.
+build_program() {
+  program_is_stale || return 0
+  use_jdk
+  mkdir -p "$root/target"
+  # One build at a time: two would write the same files.
+  exec {build_lock}>"$root/target/build.lock"
+  flock "$build_lock"
+  if program_is_stale; then
+    say "building postcopyd"
+    maven --quiet --projects daemon --also-make -Dmaven.test.skip=true -Dspotless.check.skip=true package >&2 ||
+      die "the build failed"
+  fi
+  exec {build_lock}>&-
 }
