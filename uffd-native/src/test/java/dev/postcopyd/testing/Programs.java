@@ -1,6 +1,8 @@
 package dev.postcopyd.testing;
 
+import dev.postcopyd.posix.Errno;
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -23,6 +25,13 @@ public final class Programs {
    *     in time and was killed here
    */
   public record Ended(int status, String output) {}
+
+  private static final List<String> JVM_OPTIONS =
+      List.of(
+          "--enable-native-access=ALL-UNNAMED",
+          "-Xmx128m",
+          "-XX:+UseSerialGC",
+          "-XX:TieredStopAtLevel=1");
 
   private Programs() {}
 
@@ -47,17 +56,53 @@ public final class Programs {
     }
   }
 
+  /** Compiles a C program of the test resources into the directory. */
+  public static Path compileResource(Path directory, String name) {
+    try (InputStream source = Programs.class.getResourceAsStream(name + ".c")) {
+      if (source == null) {
+        throw new AssertionError("no " + name + ".c");
+      }
+      return compile(directory, name, new String(source.readAllBytes(), StandardCharsets.UTF_8));
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
   /** The command that runs a main class of this module, test classes included, in a JVM. */
   public static List<String> java(Class<?> main, String... jvmOptions) {
+    return javaWith(classesOf(Errno.class) + ":" + classesOf(main), main, jvmOptions);
+  }
+
+  /** The same with a class path. */
+  public static List<String> javaWith(String classPath, Class<?> main, String... jvmOptions) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-    command.add("--enable-native-access=ALL-UNNAMED");
-    command.addAll(List.of("-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"));
+    command.addAll(JVM_OPTIONS);
     command.addAll(List.of(jvmOptions));
     command.add("-cp");
-    command.add(classesOf(dev.postcopyd.posix.Errno.class) + ":" + classesOf(main));
+    command.add(classPath);
     command.add(main.getName());
     return command;
+  }
+
+  /** Copies this module's classes to where any user can read them, and answers the class path. */
+  public static String classesForEverybody(Path directory, Class<?> main) {
+    List<String> copies = new ArrayList<>();
+    for (String classes : List.of(classesOf(Errno.class), classesOf(main))) {
+      Path copy = directory.resolve("classes" + copies.size());
+      copies.add(copy.toString());
+      Ended ended =
+          run(Duration.ofSeconds(20), Map.of(), List.of("cp", "-r", classes, copy.toString()));
+      if (ended.status() != 0) {
+        throw new AssertionError("cp failed: " + ended.output());
+      }
+    }
+    Ended ended =
+        run(Duration.ofSeconds(20), Map.of(), List.of("chmod", "-R", "a+rX", directory.toString()));
+    if (ended.status() != 0) {
+      throw new AssertionError("chmod failed: " + ended.output());
+    }
+    return String.join(":", copies);
   }
 
   /** Runs a program to its end; its standard error goes where its output goes. */

@@ -7,7 +7,6 @@ import dev.postcopyd.posix.Poll;
 import dev.postcopyd.posix.UnixSocket;
 import java.io.BufferedReader;
 import java.io.IOException;
-import java.io.InputStream;
 import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -44,7 +43,7 @@ public final class UffdClient implements AutoCloseable {
       throws IOException {
     Path program = directory.resolve("uffd-client");
     if (!Files.exists(program)) {
-      Programs.compile(directory, "uffd-client", source());
+      Programs.compileResource(directory, "uffd-client");
     }
     Path socket = directory.resolve("uffd.sock");
     Files.deleteIfExists(socket);
@@ -125,15 +124,6 @@ public final class UffdClient implements AutoCloseable {
       return fds[0];
     } finally {
       FileDescriptors.close(connection);
-    }
-  }
-
-  private static String source() throws IOException {
-    try (InputStream source = UffdClient.class.getResourceAsStream("uffd-client.c")) {
-      if (source == null) {
-        throw new AssertionError("no uffd-client.c");
-      }
-      return new String(source.readAllBytes(), StandardCharsets.UTF_8);
     }
   }
 }
