@@ -3,6 +3,7 @@ package dev.postcopyd.control;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.UnixSocket;
 import io.netty.channel.ChannelException;
+import io.netty.channel.epoll.Epoll;
 import io.netty.channel.unix.DomainSocketAddress;
 import io.netty.channel.unix.Socket;
 import java.io.IOException;
@@ -41,6 +42,11 @@ final class ListeningSocket implements AutoCloseable {
   private static final int SO_ACCEPTCONN = 30;
   private static final int SO_DOMAIN = 39;
   private static final int AF_UNIX = 1;
+
+  static {
+    // Loads the native library, which Netty's Socket takes for granted.
+    Epoll.ensureAvailability();
+  }
 
   private final SocketSpec spec;
   private final Socket socket;

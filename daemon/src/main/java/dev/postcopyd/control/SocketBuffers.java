@@ -3,6 +3,7 @@ package dev.postcopyd.control;
 import dev.postcopyd.posix.FdPassing;
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.ByteBufAllocator;
+import io.netty.channel.epoll.Epoll;
 import io.netty.channel.unix.IovArray;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -18,6 +19,11 @@ final class SocketBuffers implements AutoCloseable {
   static final int BUFFER_BYTES = 64 * 1024;
 
   private static final int MAX_BUFFERS_PER_WRITE = 256;
+
+  static {
+    // Loads the native library, which Netty's IovArray takes for granted.
+    Epoll.ensureAvailability();
+  }
 
   private final Arena arena = Arena.ofShared();
   private final MemorySegment buffer = arena.allocate(BUFFER_BYTES, Long.BYTES);

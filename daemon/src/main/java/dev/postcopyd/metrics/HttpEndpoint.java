@@ -47,7 +47,7 @@ public final class HttpEndpoint implements AutoCloseable {
   private final Channel listener;
 
   private HttpEndpoint(InetSocketAddress address, HttpRequestHandler handler) throws IOException {
-    ThreadFactory threads = task -> new FastThreadLocalThread(task, "postcopyd-http");
+    ThreadFactory threads = HttpEndpoint::thread;
     this.loop = new MultiThreadIoEventLoopGroup(1, threads, EpollIoHandler.newFactory());
     ChannelFuture bound =
         new ServerBootstrap()
@@ -88,6 +88,12 @@ public final class HttpEndpoint implements AutoCloseable {
       Supplier<Optional<String>> unready)
       throws IOException {
     return new HttpEndpoint(address, new HttpRequestHandler(registry, unhealthy, unready));
+  }
+
+  private static Thread thread(Runnable task) {
+    Thread thread = new FastThreadLocalThread(task, "postcopyd-http");
+    thread.setDaemon(true);
+    return thread;
   }
 
   /** Where it listens, with the port that the kernel chose. */
