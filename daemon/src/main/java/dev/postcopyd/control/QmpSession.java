@@ -1,0 +1,381 @@
+package dev.postcopyd.control;
+
+import dev.postcopyd.fds.NamedDescriptors;
+import dev.postcopyd.qmp.codec.FrameBudget;
+import dev.postcopyd.qmp.codec.QmpFrame;
+import dev.postcopyd.qmp.codec.QmpFramer;
+import dev.postcopyd.qmp.codec.QmpJson;
+import dev.postcopyd.qmp.codec.QmpMessageWriter;
+import dev.postcopyd.qmp.codec.QmpParseException;
+import dev.postcopyd.qmp.codec.QmpRequest;
+import dev.postcopyd.qmp.message.Failure;
+import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.message.QmpMessage;
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.Unpooled;
+import io.netty.channel.Channel;
+import io.netty.channel.ChannelFuture;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.netty.channel.socket.ChannelInputShutdownEvent;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.atomic.AtomicLong;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * One client: its negotiation, its parser, its queue, its descriptors.
+ *
+ * <p>Input is taken on the I/O thread, byte by byte while there is room for a request, so that a
+ * client never makes the daemon hold more than a queue's worth and one read. In-band requests go to
+ * the {@link CommandDispatcher}; out-of-band ones run at once, here. Answers and events may be sent
+ * from any thread and leave in the order of their sending.
+ *
+ * <p>A client that shuts down its sending side still gets the answers to all that it sent, and is
+ * then disconnected. Ends with its channel; then everything it holds is released.
+ */
+final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer.Sink {
+  private static final Logger LOG = LoggerFactory.getLogger(QmpSession.class);
+
+  /** With so much unread output, no further request is taken. */
+  private static final int PAUSE_UNREAD_BYTES = 256 << 10;
+
+  private final QmpServer server;
+  private final Channel channel;
+  private final String client;
+  private final CommandDispatcher.RequestQueue queue = new CommandDispatcher.RequestQueue();
+  private final NamedDescriptors descriptors = new NamedDescriptors();
+  private final DescriptorInbox inbox = new DescriptorInbox();
+  private final AtomicLong unreadBytes = new AtomicLong();
+
+  /** Held while the answer that ends the negotiation is sent, and while an event is. */
+  private final Object negotiation = new Object();
+
+  private volatile boolean negotiated;
+  private volatile boolean oobEnabled;
+  private volatile boolean abandoned;
+
+  // What follows belongs to the I/O thread.
+  private final FrameBudget.Account account;
+  private final QmpFramer framer;
+  private @Nullable ReceivedDescriptors arrived;
+  private @Nullable ByteBuf input;
+  private ByteBuffer inputBytes = ByteBuffer.allocate(0);
+  private boolean reported;
+  private boolean pumping;
+  private boolean inputEnded;
+  private boolean ending;
+
+  QmpSession(QmpServer server, Channel channel, String client, FrameBudget.Account account) {
+    this.server = server;
+    this.channel = channel;
+    this.client = client;
+    this.account = account;
+    this.framer = new QmpFramer(server.settings().limits(), account, this);
+  }
+
+  String client() {
+    return client;
+  }
+
+  CommandDispatcher.RequestQueue queue() {
+    return queue;
+  }
+
+  NamedDescriptors descriptors() {
+    return descriptors;
+  }
+
+  DescriptorInbox inbox() {
+    return inbox;
+  }
+
+  boolean isNegotiated() {
+    return negotiated;
+  }
+
+  boolean isOobEnabled() {
+    return oobEnabled;
+  }
+
+  /** How many bytes of output the client has not read. */
+  long unreadBytes() {
+    return unreadBytes.get();
+  }
+
+  boolean isAbandoned() {
+    return abandoned;
+  }
+
+  // Input.
+
+  @Override
+  public void channelActive(ChannelHandlerContext ctx) {
+    LOG.debug("client connected client={}", client);
+    send(server.greeting());
+    pump();
+  }
+
+  @Override
+  public void channelRead(ChannelHandlerContext ctx, Object message) {
+    if (message instanceof ReceivedDescriptors newer) {
+      releaseArrived();
+      arrived = newer;
+    } else {
+      // One read() brings one buffer, and there is no read() before the last one is used up.
+      ByteBuf bytes = (ByteBuf) message;
+      input = bytes;
+      inputBytes = bytes.nioBuffer();
+      pump();
+    }
+  }
+
+  @Override
+  public void userEventTriggered(ChannelHandlerContext ctx, Object event) {
+    if (event == ChannelInputShutdownEvent.INSTANCE) {
+      inputEnded = true;
+      pump();
+    }
+  }
+
+  /** Takes as much input as there is room for, then asks for more or ends. */
+  private void pump() {
+    if (pumping || !channel.isActive()) {
+      return;
+    }
+    pumping = true;
+    try {
+      takeInput();
+    } finally {
+      pumping = false;
+    }
+    if (input == null && channel.isActive()) {
+      if (inputEnded) {
+        endIfDone(server.dispatcher().isIdle(this));
+      } else if (hasRoom()) {
+        channel.read();
+      }
+    }
+  }
+
+  private void takeInput() {
+    int end = inputBytes.limit();
+    while (inputBytes.hasRemaining() && hasRoom()) {
+      reported = false;
+      while (!reported && inputBytes.hasRemaining()) {
+        inputBytes.limit(inputBytes.position() + 1);
+        framer.feed(inputBytes);
+        inputBytes.limit(end);
+      }
+    }
+    if (!inputBytes.hasRemaining()) {
+      releaseInput();
+    }
+  }
+
+  private boolean hasRoom() {
+    return !ending
+        && !abandoned
+        && unreadBytes.get() < PAUSE_UNREAD_BYTES
+        && server.dispatcher().hasRoom(this);
+  }
+
+  @Override
+  public void complete(byte[] text, int length, FrameBudget.Lease lease) {
+    QmpFrame frame;
+    try {
+      frame = new QmpFrame.Complete(QmpJson.parseFrame(text, length), lease);
+    } catch (QmpParseException e) {
+      lease.close();
+      frame = new QmpFrame.Malformed(e.description());
+    }
+    received(new QmpRequest(frame));
+  }
+
+  @Override
+  public void malformed(String description) {
+    received(new QmpRequest(new QmpFrame.Malformed(description)));
+  }
+
+  private void received(QmpRequest request) {
+    reported = true;
+    if (request.isOutOfBand()) {
+      try (request) {
+        answer(request, new CommandContext(this, true));
+      }
+    } else {
+      ReceivedDescriptors own = arrived;
+      arrived = null;
+      server.dispatcher().enqueue(this, new QueuedRequest(request, own));
+    }
+  }
+
+  /** There may be room for another request now. Any thread. */
+  void roomChanged() {
+    try {
+      channel.eventLoop().execute(this::pump);
+    } catch (RejectedExecutionException e) {
+      LOG.debug("the I/O thread has ended client={}", client);
+    }
+  }
+
+  // Commands.
+
+  /** Executes an in-band request on the dispatcher's thread and closes it. */
+  void execute(QueuedRequest queued) {
+    ReceivedDescriptors own = queued.descriptors();
+    if (own != null) {
+      inbox.replace(own);
+    }
+    try (QmpRequest request = queued.request()) {
+      answer(request, new CommandContext(this, false));
+    }
+  }
+
+  private void answer(QmpRequest request, CommandContext context) {
+    QmpMessage answer;
+    try {
+      answer = server.commands().execute(request.command(oobEnabled), negotiated, context);
+    } catch (QmpException e) {
+      answer = e.toFailure(request.id());
+    } catch (RuntimeException | Error e) {
+      LOG.error("command failed by a bug client={}", client, e);
+      answer = Failure.generic(request.id(), "internal error: " + e);
+    }
+    byte[] line = QmpMessageWriter.write(answer);
+    synchronized (negotiation) {
+      send(line);
+      context
+          .negotiatedOob()
+          .ifPresent(withOob -> {
+            oobEnabled = withOob;
+            negotiated = true;
+          });
+    }
+    context.runAfterReply();
+  }
+
+  // Output.
+
+  /** Sends an event if the client has finished its negotiation. Any thread. */
+  void sendEvent(byte[] line) {
+    // No event before the answer that ends the negotiation, none lost after it.
+    synchronized (negotiation) {
+      if (negotiated) {
+        send(line);
+      }
+    }
+  }
+
+  /** Sends a message, which must not be changed any more. Any thread. */
+  void send(byte[] line) {
+    if (abandoned) {
+      return;
+    }
+    long unread = unreadBytes.addAndGet(line.length);
+    server.unreadChanged(line.length);
+    channel
+        .writeAndFlush(Unpooled.wrappedBuffer(line))
+        .addListener(_ -> {
+          unreadBytes.addAndGet(-line.length);
+          server.unreadChanged(-line.length);
+          outputTaken();
+        });
+    // A single message is sent whatever its size.
+    if (unread > server.settings().maxUnreadBytes() && unread > line.length) {
+      abandon();
+    }
+  }
+
+  private void outputTaken() {
+    if (ending) {
+      endIfDone(true);
+    } else {
+      pump();
+    }
+  }
+
+  /** Disconnects a client that does not read. Any thread. */
+  void abandon() {
+    if (!abandoned) {
+      abandoned = true;
+      LOG.warn(
+          "client disconnected because it does not read client={} unread_bytes={}",
+          client,
+          unreadBytes.get());
+      var _ = channel.close();
+    }
+  }
+
+  // The end.
+
+  /** Takes no more requests, and disconnects once everything is sent. Any thread. */
+  void endAfterOutput() {
+    try {
+      channel
+          .eventLoop()
+          .execute(() -> {
+            ending = true;
+            endIfDone(true);
+          });
+    } catch (RejectedExecutionException e) {
+      LOG.debug("the I/O thread has ended client={}", client);
+    }
+  }
+
+  private void endIfDone(boolean requestsAnswered) {
+    if (requestsAnswered && unreadBytes.get() == 0) {
+      var _ = channel.close();
+    }
+  }
+
+  /** Ends at once, whatever is unsent; done when the future is. Any thread. */
+  ChannelFuture end() {
+    return channel.close();
+  }
+
+  ChannelFuture closed() {
+    return channel.closeFuture();
+  }
+
+  @Override
+  public void channelInactive(ChannelHandlerContext ctx) {
+    LOG.debug("client disconnected client={}", client);
+    server.ended(this);
+    server.dispatcher().drop(this);
+    framer.close();
+    account.close();
+    releaseInput();
+    releaseArrived();
+    inbox.close();
+    descriptors.close();
+  }
+
+  @Override
+  public void exceptionCaught(ChannelHandlerContext ctx, Throwable cause) {
+    if (cause instanceof IOException) {
+      LOG.debug("connection lost client={} cause={}", client, cause.getMessage());
+    } else {
+      LOG.error("connection failed by a bug client={}", client, cause);
+    }
+    var _ = channel.close();
+  }
+
+  private void releaseInput() {
+    if (input != null) {
+      input.release();
+      input = null;
+      inputBytes = ByteBuffer.allocate(0);
+    }
+  }
+
+  private void releaseArrived() {
+    if (arrived != null) {
+      arrived.release();
+      arrived = null;
+    }
+  }
+}
