@@ -46,20 +46,24 @@ public final class EventFd implements AutoCloseable {
 
   /** Makes the descriptor readable until somebody drains it. */
   public void signal() {
-    long answer = Libc.syscall(SYS_WRITE, fd, one.address(), Long.BYTES);
-    // EAGAIN: the counter is at its limit, so it is signalled anyway.
-    if (answer < 0 && answer != -Errno.EAGAIN) {
-      throw new IllegalStateException("write to an eventfd: " + Errno.describe((int) -answer));
+    if (Libc.trySyscall(SYS_WRITE, fd, one.address(), Long.BYTES, 0, 0) < 0) {
+      // Write again for the errno; signalling twice is signalling.
+      checkOrEagain(Libc.syscall(SYS_WRITE, fd, one.address(), Long.BYTES), "write to");
     }
   }
 
   /** Takes back every signal so far; answers whether there was one. */
   public boolean drain() {
-    long answer = Libc.syscall(SYS_READ, fd, count.address(), Long.BYTES);
+    return Libc.trySyscall(SYS_READ, fd, count.address(), Long.BYTES, 0, 0) > 0
+        || checkOrEagain(Libc.syscall(SYS_READ, fd, count.address(), Long.BYTES), "read of") > 0;
+  }
+
+  /** EAGAIN is no failure: nothing to take back, or signalled as often as can be counted. */
+  private static long checkOrEagain(long answer, String call) {
     if (answer < 0 && answer != -Errno.EAGAIN) {
-      throw new IllegalStateException("read of an eventfd: " + Errno.describe((int) -answer));
+      throw new IllegalStateException(call + " an eventfd: " + Errno.describe((int) -answer));
     }
-    return answer > 0;
+    return answer;
   }
 
   @Override

@@ -48,10 +48,19 @@ public final class GuestMemoryAccess {
    * @return 0 or the positive errno
    */
   public static int populateRead(long address, long lengthBytes) {
-    long answer;
-    do {
-      answer = Libc.syscall(SYS_MADVISE, address, lengthBytes, MADV_POPULATE_READ);
-    } while (answer == -Errno.EINTR);
-    return (int) -answer;
+    return advise(address, lengthBytes, MADV_POPULATE_READ);
+  }
+
+  /** {@code madvise(2)}: 0 or the positive errno. */
+  static int advise(long address, long lengthBytes, int advice) {
+    long answer = Libc.trySyscall(SYS_MADVISE, address, lengthBytes, advice, 0, 0);
+    while (answer < 0) {
+      // Again for the errno: advice that is taken twice does what it does once.
+      answer = Libc.syscall(SYS_MADVISE, address, lengthBytes, advice);
+      if (answer < 0 && answer != -Errno.EINTR) {
+        return (int) -answer;
+      }
+    }
+    return 0;
   }
 }

@@ -193,11 +193,7 @@ public final class MemoryMapping implements AutoCloseable {
    */
   public int advise(long offsetBytes, long lengthBytes, int advice) {
     checkRange(offsetBytes, lengthBytes);
-    long answer;
-    do {
-      answer = Libc.syscall(SYS_MADVISE, address() + offsetBytes, lengthBytes, advice);
-    } while (answer == -Errno.EINTR);
-    return (int) -answer;
+    return GuestMemoryAccess.advise(address() + offsetBytes, lengthBytes, advice);
   }
 
   /**

@@ -196,12 +196,14 @@ public final class NativeFile implements AutoCloseable {
    * @return how many bytes were read, possibly fewer than asked for; 0 at the end of the file
    */
   public long readAt(long address, long lengthBytes, long offsetBytes) throws IOException {
-    long answer;
-    do {
-      answer = Libc.syscall(SYS_PREAD64, fd(), address, lengthBytes, offsetBytes);
-    } while (answer == -Errno.EINTR);
-    if (answer < 0) {
-      throw failed("pread", lengthBytes, offsetBytes, answer);
+    int current = fd();
+    long answer = Libc.trySyscall(SYS_PREAD64, current, address, lengthBytes, offsetBytes, 0);
+    while (answer < 0) {
+      // Read again for the errno; should it succeed now, the answer is as good.
+      answer = Libc.syscall(SYS_PREAD64, current, address, lengthBytes, offsetBytes);
+      if (answer < 0 && answer != -Errno.EINTR) {
+        throw failed("pread", lengthBytes, offsetBytes, answer);
+      }
     }
     return answer;
   }

@@ -64,13 +64,17 @@ public final class Poll implements AutoCloseable {
       timeout.set(JAVA_LONG, TIMESPEC_TV_NSEC, timeoutNanos % 1_000_000_000L);
       timespec = timeout.address();
     }
-    long answer = Libc.syscall(SYS_PPOLL, pollFds.address(), count, timespec, 0);
-    if (answer == -Errno.EINTR) {
-      for (int i = 0; i < count; i++) {
-        pollFds.set(JAVA_SHORT, (long) i * POLLFD_SIZEOF + POLLFD_REVENTS, (short) 0);
-      }
-      return 0;
-    }
+    long answer = Libc.trySyscall(SYS_PPOLL, pollFds.address(), count, timespec, 0, 0);
+    return answer >= 0 ? (int) answer : lookAtOnce();
+  }
+
+  /** After a failure: says what it was, or, if it was a signal, what is ready now. */
+  private int lookAtOnce() throws IOException {
+    timeout.fill((byte) 0);
+    long answer;
+    do {
+      answer = Libc.syscall(SYS_PPOLL, pollFds.address(), count, timeout.address(), 0);
+    } while (answer == -Errno.EINTR);
     return (int) ErrnoException.check(answer, "ppoll", count + " descriptors");
   }
 

@@ -43,8 +43,36 @@ final class CallArguments {
     return struct.get(JAVA_LONG, offset);
   }
 
-  /** Makes the call; answers 0 or more, or the negative errno. */
+  /** Makes a call whose structure has no answer field worth reading: 0 or the negative errno. */
   long ioctl(int fd, long request) {
     return Libc.syscall(SyscallNumbers.SYS_IOCTL, fd, request, address);
+  }
+
+  /**
+   * Makes a call that answers in a field of its structure, without allocating anything.
+   *
+   * <p>The kernel leaves the field alone when it fails early: always with ESRCH and EINVAL, before
+   * Linux 6.16 also with EAGAIN. So it is cleared first, and where it stays clear the call is made
+   * again for its errno. That is harmless: the first one did nothing, and should the second
+   * succeed, its answer is as true.
+   */
+  UffdResult ioctlWithAnswer(int fd, long request, int answerOffset) {
+    set(answerOffset, 0);
+    if (Libc.trySyscall(SyscallNumbers.SYS_IOCTL, fd, request, address, 0, 0) == 0) {
+      return UffdResult.Done.INSTANCE;
+    }
+    long answer = -1;
+    if (get(answerOffset) == 0) {
+      answer = ioctl(fd, request);
+    }
+    return UffdResult.of(answer, get(answerOffset));
+  }
+
+  /** Makes a call that has no answer field, without allocating anything; as above. */
+  UffdResult ioctlWithoutAnswer(int fd, long request) {
+    if (Libc.trySyscall(SyscallNumbers.SYS_IOCTL, fd, request, address, 0, 0) == 0) {
+      return UffdResult.Done.INSTANCE;
+    }
+    return UffdResult.of(ioctl(fd, request), 0);
   }
 }

@@ -119,8 +119,10 @@ public final class UffdEventBuffer {
     return messages.byteSize();
   }
 
-  void filled(int events) {
-    count = events;
+  /** Takes note of what a read answered, bytes or a failure, and answers how many events came. */
+  int filled(long answer) {
+    count = (int) (Math.max(answer, 0) / UFFD_MSG_SIZEOF);
+    return count;
   }
 
   private long at(int index) {

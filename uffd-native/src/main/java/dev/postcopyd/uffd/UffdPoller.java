@@ -52,7 +52,7 @@ public final class UffdPoller implements AutoCloseable {
    *     signal came
    */
   public int await(UffdEventBuffer events, long timeoutNanos) throws IOException {
-    int count = userfaultfd.read(events);
+    int count = userfaultfd.tryRead(events);
     if (count > 0) {
       return count;
     }

@@ -31,7 +31,6 @@ import static dev.postcopyd.uffd.abi.UapiStructs.UFFDIO_REGISTER_MODE;
 import static dev.postcopyd.uffd.abi.UapiStructs.UFFDIO_WRITEPROTECT_MODE;
 import static dev.postcopyd.uffd.abi.UapiStructs.UFFDIO_ZEROPAGE_MODE;
 import static dev.postcopyd.uffd.abi.UapiStructs.UFFDIO_ZEROPAGE_ZEROPAGE;
-import static dev.postcopyd.uffd.abi.UapiStructs.UFFD_MSG_SIZEOF;
 
 import dev.postcopyd.posix.Errno;
 import dev.postcopyd.posix.ErrnoException;
@@ -55,10 +54,6 @@ import java.util.concurrent.atomic.AtomicBoolean;
  * <p>Modes are the kernel's bits, {@code UFFDIO_*_MODE_*} of {@link
  * dev.postcopyd.uffd.abi.UapiConstants}, 0 in the usual case. Addresses and lengths are whole pages
  * of the observed memory, except a copy's source, which needs no alignment.
- *
- * <p>The structure's last field tells how far a call came. The kernel leaves it alone when it fails
- * early: always with ESRCH and EINVAL, before Linux 6.16 also with EAGAIN. So it is cleared before
- * each call, and errno counts where it stayed clear.
  */
 public final class Userfaultfd implements AutoCloseable {
   private final int fd;
@@ -133,27 +128,21 @@ public final class Userfaultfd implements AutoCloseable {
     arguments.set(UFFDIO_COPY_SRC, source);
     arguments.set(UFFDIO_COPY_LEN, lengthBytes);
     arguments.set(UFFDIO_COPY_MODE, mode);
-    arguments.set(UFFDIO_COPY_COPY, 0);
-    long answer = arguments.ioctl(fd, UFFDIO_COPY);
-    return UffdResult.of(answer, arguments.get(UFFDIO_COPY_COPY));
+    return arguments.ioctlWithAnswer(fd, UFFDIO_COPY, UFFDIO_COPY_COPY);
   }
 
   /** Fills missing pages with zeros; not for hugetlb memory. */
   public UffdResult zeroPage(long address, long lengthBytes, long mode) {
     CallArguments arguments = range(address, lengthBytes);
     arguments.set(UFFDIO_ZEROPAGE_MODE, mode);
-    arguments.set(UFFDIO_ZEROPAGE_ZEROPAGE, 0);
-    long answer = arguments.ioctl(fd, UFFDIO_ZEROPAGE);
-    return UffdResult.of(answer, arguments.get(UFFDIO_ZEROPAGE_ZEROPAGE));
+    return arguments.ioctlWithAnswer(fd, UFFDIO_ZEROPAGE, UFFDIO_ZEROPAGE_ZEROPAGE);
   }
 
   /** Maps pages of the page cache that shared memory has but this mapping does not show yet. */
   public UffdResult continuePages(long address, long lengthBytes, long mode) {
     CallArguments arguments = range(address, lengthBytes);
     arguments.set(UFFDIO_CONTINUE_MODE, mode);
-    arguments.set(UFFDIO_CONTINUE_MAPPED, 0);
-    long answer = arguments.ioctl(fd, UFFDIO_CONTINUE);
-    return UffdResult.of(answer, arguments.get(UFFDIO_CONTINUE_MAPPED));
+    return arguments.ioctlWithAnswer(fd, UFFDIO_CONTINUE, UFFDIO_CONTINUE_MAPPED);
   }
 
   /**
@@ -164,9 +153,7 @@ public final class Userfaultfd implements AutoCloseable {
   public UffdResult poison(long address, long lengthBytes, long mode) {
     CallArguments arguments = range(address, lengthBytes);
     arguments.set(UFFDIO_POISON_MODE, mode);
-    arguments.set(UFFDIO_POISON_UPDATED, 0);
-    long answer = arguments.ioctl(fd, UFFDIO_POISON);
-    return UffdResult.of(answer, arguments.get(UFFDIO_POISON_UPDATED));
+    return arguments.ioctlWithAnswer(fd, UFFDIO_POISON, UFFDIO_POISON_UPDATED);
   }
 
   /**
@@ -180,21 +167,19 @@ public final class Userfaultfd implements AutoCloseable {
     arguments.set(UFFDIO_MOVE_SRC, source);
     arguments.set(UFFDIO_MOVE_LEN, lengthBytes);
     arguments.set(UFFDIO_MOVE_MODE, mode);
-    arguments.set(UFFDIO_MOVE_MOVE, 0);
-    long answer = arguments.ioctl(fd, UFFDIO_MOVE);
-    return UffdResult.of(answer, arguments.get(UFFDIO_MOVE_MOVE));
+    return arguments.ioctlWithAnswer(fd, UFFDIO_MOVE, UFFDIO_MOVE_MOVE);
   }
 
   /** Write-protects pages or, without {@code UFFDIO_WRITEPROTECT_MODE_WP}, lifts it and wakes. */
   public UffdResult writeProtect(long address, long lengthBytes, long mode) {
     CallArguments arguments = range(address, lengthBytes);
     arguments.set(UFFDIO_WRITEPROTECT_MODE, mode);
-    return UffdResult.of(arguments.ioctl(fd, UFFDIO_WRITEPROTECT), 0);
+    return arguments.ioctlWithoutAnswer(fd, UFFDIO_WRITEPROTECT);
   }
 
   /** Wakes whoever sleeps on a fault in the range; who finds its page missing faults again. */
   public UffdResult wake(long address, long lengthBytes) {
-    return UffdResult.of(range(address, lengthBytes).ioctl(fd, UFFDIO_WAKE), 0);
+    return range(address, lengthBytes).ioctlWithoutAnswer(fd, UFFDIO_WAKE);
   }
 
   /**
@@ -204,7 +189,11 @@ public final class Userfaultfd implements AutoCloseable {
    * @return how many; 0 when there are none
    */
   public int read(UffdEventBuffer events) throws IOException {
-    events.filled(0);
+    int count = tryRead(events);
+    if (count > 0) {
+      return count;
+    }
+    // Read again for the errno; what has come in the meantime is as good.
     long answer;
     do {
       answer = Libc.syscall(SYS_READ, fd, events.address(), events.sizeBytes());
@@ -215,9 +204,15 @@ public final class Userfaultfd implements AutoCloseable {
     if (answer < 0) {
       throw new ErrnoException("read", "userfaultfd " + fd, (int) -answer);
     }
-    int count = (int) (answer / UFFD_MSG_SIZEOF);
-    events.filled(count);
-    return count;
+    return events.filled(answer);
+  }
+
+  /**
+   * Reads the pending events like {@link #read}, but answers 0 also for a failure: for a caller who
+   * polls next and learns of it there.
+   */
+  int tryRead(UffdEventBuffer events) {
+    return events.filled(Libc.trySyscall(SYS_READ, fd, events.address(), events.sizeBytes(), 0, 0));
   }
 
   /**

@@ -12,41 +12,52 @@ import java.lang.foreign.StructLayout;
 import java.lang.invoke.MethodHandle;
 
 /**
- * The one downcall behind every system call: libc's {@code syscall(2)}, its arguments and its
- * answer all {@code long}.
+ * libc's {@code syscall(2)}, its arguments and its answer all {@code long}: the door that every
+ * system call goes through.
  *
- * <p>One shape, because creating a method handle of a new shape costs tens of milliseconds and of a
- * known shape next to none. Answers follow the kernel's own convention: a negative errno (-1 to
- * -4095) is a failure, anything else is the result. That needs no exception, no allocation and no
- * second place to look.
+ * <p>One function, because creating a method handle of a new shape costs some ten milliseconds and
+ * more calls through a known one cost nothing. It comes in two handles:
+ *
+ * <ul>
+ *   <li>{@link #syscall} follows the kernel's own convention: a negative errno (-1 to -4095) is a
+ *       failure, anything else is the result. errno is captured into a few bytes that each thread
+ *       allocates once; the capturing costs 40 bytes of garbage per call wherever the compiler does
+ *       not see through it.
+ *   <li>{@link #trySyscall} is for calls made once per page: it allocates nothing in any tier of
+ *       compilation and answers a bare -1 for a failure. Who needs the reason makes the same call
+ *       again with {@link #syscall}; callers say why that is harmless.
+ * </ul>
  *
  * <p>Plain downcalls only, never {@code critical} ones: a plain downcall leaves the Java state, so
  * a thread that sleeps in the kernel, even in a page fault which another Java thread has to
  * resolve, never holds up a safepoint. A {@code critical} call would gain 5 ns and deadlock the
  * JVM.
  *
- * <p>Safe for any thread. errno is captured into a few bytes that each thread allocates once.
- * Addresses are passed as {@code long}; whoever passes one keeps the memory alive.
+ * <p>Safe for any thread. Addresses are passed as {@code long}; whoever passes one keeps the memory
+ * alive.
  */
 public final class Libc {
   private static final StructLayout CALL_STATE = Linker.Option.captureStateLayout();
   private static final long ERRNO_OFFSET =
       CALL_STATE.byteOffset(MemoryLayout.PathElement.groupElement("errno"));
 
+  private static final FunctionDescriptor SEVEN_LONGS =
+      FunctionDescriptor.of(
+          JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG);
   private static final MethodHandle SYSCALL =
-      Linker.nativeLinker()
-          .downcallHandle(
-              Linker.nativeLinker().defaultLookup().findOrThrow("syscall"),
-              FunctionDescriptor.of(
-                  JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG,
-                  JAVA_LONG),
-              Linker.Option.firstVariadicArg(1),
-              Linker.Option.captureCallState("errno"));
+      handle(Linker.Option.firstVariadicArg(1), Linker.Option.captureCallState("errno"));
+  private static final MethodHandle TRY_SYSCALL = handle(Linker.Option.firstVariadicArg(1));
 
   private static final ThreadLocal<MemorySegment> CAPTURED =
       ThreadLocal.withInitial(() -> Arena.ofAuto().allocate(CALL_STATE));
 
   private Libc() {}
+
+  private static MethodHandle handle(Linker.Option... options) {
+    Linker linker = Linker.nativeLinker();
+    return linker.downcallHandle(
+        linker.defaultLookup().findOrThrow("syscall"), SEVEN_LONGS, options);
+  }
 
   /**
    * Makes a system call.
@@ -66,6 +77,21 @@ public final class Libc {
       throw new IllegalStateException("a downcall threw", t);
     }
     return result == -1 ? -state.get(JAVA_INT, ERRNO_OFFSET) : result;
+  }
+
+  /**
+   * Makes a system call of up to five arguments without asking for errno.
+   *
+   * @return the result, or -1
+   */
+  public static long trySyscall(int number, long arg0, long arg1, long arg2, long arg3, long arg4) {
+    try {
+      return (long) TRY_SYSCALL.invokeExact((long) number, arg0, arg1, arg2, arg3, arg4, 0L);
+    } catch (RuntimeException | Error e) {
+      throw e;
+    } catch (Throwable t) {
+      throw new IllegalStateException("a downcall threw", t);
+    }
   }
 
   /** {@link #syscall(int, long, long, long, long, long, long)} with up to four arguments. */
