@@ -31,26 +31,14 @@ public final class CommandSpec<A, R extends @Nullable Object> {
   private final Class<?> resultType;
   private final Shape resultShape;
   private final boolean allowOob;
-  private final List<String> features;
 
   private CommandSpec(
       String name, Class<A> argumentsType, Class<?> resultType, Shape shape, boolean allowOob) {
-    this(name, argumentsType, resultType, shape, allowOob, List.of());
-  }
-
-  private CommandSpec(
-      String name,
-      Class<A> argumentsType,
-      Class<?> resultType,
-      Shape shape,
-      boolean allowOob,
-      List<String> features) {
     this.name = name;
     this.argumentsType = argumentsType;
     this.resultType = resultType;
     this.resultShape = shape;
     this.allowOob = allowOob;
-    this.features = features;
   }
 
   /** Declares a command that returns nothing. */
@@ -71,13 +59,7 @@ public final class CommandSpec<A, R extends @Nullable Object> {
 
   /** The same command, executable out of band. */
   public CommandSpec<A, R> withOob() {
-    return new CommandSpec<>(name, argumentsType, resultType, resultShape, true, features);
-  }
-
-  /** The same command with a feature that introspection shows. */
-  public CommandSpec<A, R> withFeature(String feature) {
-    return new CommandSpec<>(
-        name, argumentsType, resultType, resultShape, allowOob, List.of(feature));
+    return new CommandSpec<>(name, argumentsType, resultType, resultShape, true);
   }
 
   public String name() {
@@ -87,10 +69,6 @@ public final class CommandSpec<A, R extends @Nullable Object> {
   /** Whether {@code exec-oob} may be used. */
   public boolean allowOob() {
     return allowOob;
-  }
-
-  public List<String> features() {
-    return features;
   }
 
   /**

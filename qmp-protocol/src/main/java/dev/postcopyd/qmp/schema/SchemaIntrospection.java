@@ -37,7 +37,7 @@ final class SchemaIntrospection {
       entities.add(
           new SchemaInfo.Command(
               command.name(),
-              orAbsent(command.features()),
+              null,
               name(command.argumentsType()),
               name(command.resultType()),
               command.allowOob() ? true : null));

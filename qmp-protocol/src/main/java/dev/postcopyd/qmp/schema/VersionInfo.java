@@ -12,7 +12,7 @@ public record VersionInfo(VersionTriple qemu, @QapiName("package") String packag
   /** The version that the greeting shows, too. */
   public static VersionInfo of(QmpVersion version) {
     return new VersionInfo(
-        new VersionTriple(version.major(), version.minor(), version.micro()),
+        new VersionTriple(version.micro(), version.minor(), version.major()),
         version.packageName());
   }
 }

@@ -1,4 +1,4 @@
 package dev.postcopyd.qmp.schema;
 
-/** A release number. */
-public record VersionTriple(long major, long minor, long micro) {}
+/** A release number; in the order in which QEMU sends it. */
+public record VersionTriple(long micro, long minor, long major) {}
