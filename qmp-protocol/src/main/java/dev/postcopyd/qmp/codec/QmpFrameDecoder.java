@@ -70,6 +70,10 @@ public final class QmpFrameDecoder extends ChannelInboundHandlerAdapter {
   private record FrameSink(ChannelHandlerContext context) implements QmpFramer.Sink {
     @Override
     public void complete(byte[] text, int length, FrameBudget.Lease lease) {
+      if (isClosed()) {
+        lease.close();
+        return;
+      }
       QmpFrame frame;
       try {
         frame = new QmpFrame.Complete(QmpJson.parseFrame(text, length), lease);
@@ -82,7 +86,14 @@ public final class QmpFrameDecoder extends ChannelInboundHandlerAdapter {
 
     @Override
     public void malformed(String description) {
-      context.fireChannelRead(new QmpFrame.Malformed(description));
+      if (!isClosed()) {
+        context.fireChannelRead(new QmpFrame.Malformed(description));
+      }
+    }
+
+    /** Closed by whoever got an earlier frame of the same read; nobody wants the rest. */
+    private boolean isClosed() {
+      return !context.channel().isActive();
     }
   }
 }
