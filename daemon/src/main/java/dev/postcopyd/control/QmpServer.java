@@ -48,9 +48,6 @@ public final class QmpServer implements EventSink, AutoCloseable {
   private static final int CLOSE_OUTPUT_MILLIS = 2_000;
   private static final int CLOSE_THREAD_SECONDS = 5;
 
-  /** What clients together may leave unread; beyond it, whoever has left most is disconnected. */
-  private static final long MAX_TOTAL_UNREAD_BYTES = 64L << 20;
-
   private final QmpServerSettings settings;
   private final CommandTable commands;
   private final byte[] greeting;
@@ -150,7 +147,7 @@ public final class QmpServer implements EventSink, AutoCloseable {
 
   /** What all clients together have not read has changed by so many bytes. Any thread. */
   void unreadChanged(long bytes) {
-    if (totalUnreadBytes.addAndGet(bytes) > MAX_TOTAL_UNREAD_BYTES && bytes > 0) {
+    if (totalUnreadBytes.addAndGet(bytes) > settings.maxTotalUnreadBytes() && bytes > 0) {
       sessions.stream()
           .filter(session -> !session.isAbandoned())
           .max(Comparator.comparingLong(QmpSession::unreadBytes))

@@ -1,6 +1,8 @@
 package dev.postcopyd.control;
 
 import dev.postcopyd.fds.FdSets;
+import dev.postcopyd.qmp.codec.FrameBudget;
+import dev.postcopyd.qmp.codec.QmpLimits;
 import dev.postcopyd.qmp.message.QmpVersion;
 import dev.postcopyd.qmp.schema.CommandSpec;
 import dev.postcopyd.qmp.schema.HonouredCapabilities;
@@ -52,7 +54,7 @@ final class TestServer implements AutoCloseable {
   final CountDownLatch stopped = new CountDownLatch(1);
   final QmpServer server;
 
-  TestServer(QmpServerSettings limits) {
+  TestServer(QmpServerSettings limits, @Nullable String guestName) {
     CommandTable table =
         new CommandTable(QmpSchema.STANDARD.with(List.of(BLOCK, HELLO, HELLO_OOB, BUG, LARGE)));
     server = new QmpServer(limits, table);
@@ -60,7 +62,7 @@ final class TestServer implements AutoCloseable {
     ControlCommands.register(
         table,
         new ControlCommands.Identity(
-            limits.version(), "guest", new UUID(0, 0), SysEmuTarget.X86_64),
+            limits.version(), guestName, new UUID(0, 0), SysEmuTarget.X86_64),
         server,
         stopped::countDown);
     DescriptorCommands.register(table, fdSets);
@@ -88,8 +90,23 @@ final class TestServer implements AutoCloseable {
   }
 
   static TestServer on(QmpServerSettings limits, String... specs) throws IOException {
-    TestServer test = new TestServer(limits);
+    TestServer test = new TestServer(limits, "guest");
     test.server.start(List.of(specs).stream().map(SocketSpec::parse).toList());
+    return test;
+  }
+
+  /** As QEMU's {@code -M none}, and with room for the largest message that QEMU takes. */
+  static TestServer withoutGuest(Path path) throws IOException {
+    QmpServerSettings settings =
+        new QmpServerSettings(
+            version(),
+            QmpLimits.DEFAULT,
+            10 * FrameBudget.DEFAULT_TOTAL_BYTES,
+            10,
+            10 << 20,
+            64 << 20);
+    TestServer test = new TestServer(settings, null);
+    test.server.start(List.of(SocketSpec.parse("unix:" + path)));
     return test;
   }
 
