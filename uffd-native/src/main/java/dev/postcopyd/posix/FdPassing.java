@@ -32,8 +32,8 @@ import java.lang.foreign.MemorySegment;
  * Sends and receives bytes with file descriptors attached ({@code SCM_RIGHTS}) over a unix socket.
  *
  * <p>Works on blocking and non-blocking sockets: what the socket has to say comes back as a value,
- * and nothing is allocated per call. Holds its message header and control buffer in native memory,
- * so an object is used by one thread at a time; it may serve any number of sockets in turn.
+ * and no buffer is allocated per call. Holds its message header and control buffer in native
+ * memory, so an object is used by one thread at a time; it may serve any number of sockets in turn.
  *
  * <p>Received descriptors are closed on exec and belong to the caller as soon as {@link #receive}
  * returns them. Those that did not fit, and everything that came with them, are closed here and

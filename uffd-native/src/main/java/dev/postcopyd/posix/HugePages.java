@@ -9,8 +9,8 @@ import java.nio.file.Path;
  * every call; safe for any thread.
  */
 public final class HugePages {
+  /** The shift of 2 MiB pages, which x86-64 and aarch64 have in common. */
   public static final int SHIFT_2M = 21;
-  public static final int SHIFT_1G = 30;
 
   private HugePages() {}
 

@@ -60,10 +60,7 @@ public final class MemoryMapping implements AutoCloseable {
         lengthBytes,
         PROT_READ | PROT_WRITE,
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-        -1,
-        0,
-        0,
-        "anonymous memory");
+        Backing.anonymous(0));
   }
 
   /**
@@ -76,10 +73,7 @@ public final class MemoryMapping implements AutoCloseable {
         lengthBytes,
         PROT_READ | PROT_WRITE,
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | pageShift << MAP_HUGE_SHIFT,
-        -1,
-        0,
-        pageShift,
-        "anonymous memory");
+        Backing.anonymous(pageShift));
   }
 
   /**
@@ -88,15 +82,11 @@ public final class MemoryMapping implements AutoCloseable {
    */
   public static MemoryMapping shared(NativeFile file, long offsetBytes, long lengthBytes)
       throws IOException {
-    int hugePageShift = file.hugePageShift();
     return map(
         lengthBytes,
         PROT_READ | PROT_WRITE,
-        MAP_SHARED | (hugePageShift == 0 ? MAP_NORESERVE : 0),
-        file.fd(),
-        offsetBytes,
-        hugePageShift,
-        file.name());
+        MAP_SHARED | (file.hugePageShift() == 0 ? MAP_NORESERVE : 0),
+        Backing.of(file, offsetBytes));
   }
 
   /**
@@ -106,48 +96,55 @@ public final class MemoryMapping implements AutoCloseable {
    */
   public static MemoryMapping ofFile(NativeFile file, long offsetBytes, long lengthBytes)
       throws IOException {
-    return map(
-        lengthBytes,
-        PROT_READ,
-        MAP_SHARED | MAP_NORESERVE,
-        file.fd(),
-        offsetBytes,
-        file.hugePageShift(),
-        file.name());
+    return map(lengthBytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, Backing.of(file, offsetBytes));
   }
 
-  private static MemoryMapping map(
-      long lengthBytes,
-      int protection,
-      int flags,
-      int fd,
-      long offsetBytes,
-      int hugePageShift,
-      String what)
-      throws IOException {
-    long pageSizeBytes = hugePageShift == 0 ? BASE_PAGE_SIZE_BYTES : 1L << hugePageShift;
-    boolean wholePages = hugePageShift == 0 || (lengthBytes & (pageSizeBytes - 1)) == 0;
-    if (lengthBytes <= 0
-        || offsetBytes < 0
-        || (offsetBytes & (pageSizeBytes - 1)) != 0
-        || !wholePages) {
-      throw new IllegalArgumentException(
-          "cannot map %d bytes at offset %d of %s in pages of %d bytes"
-              .formatted(lengthBytes, offsetBytes, what, pageSizeBytes));
+  /** What lies behind a mapping; {@code hugePageShift} 0 stands for ordinary pages. */
+  private record Backing(int fd, long offsetBytes, int hugePageShift, String name) {
+    static Backing anonymous(int hugePageShift) {
+      return new Backing(-1, 0, hugePageShift, "anonymous memory");
     }
-    long answer = Libc.syscall(SYS_MMAP, 0, lengthBytes, protection, flags, fd, offsetBytes);
+
+    static Backing of(NativeFile file, long offsetBytes) {
+      return new Backing(file.fd(), offsetBytes, file.hugePageShift(), file.name());
+    }
+
+    long pageSizeBytes() {
+      return hugePageShift == 0 ? BASE_PAGE_SIZE_BYTES : 1L << hugePageShift;
+    }
+
+    boolean fits(long lengthBytes) {
+      long withinPage = pageSizeBytes() - 1;
+      return lengthBytes > 0
+          && offsetBytes >= 0
+          && (offsetBytes & withinPage) == 0
+          && (hugePageShift == 0 || (lengthBytes & withinPage) == 0);
+    }
+
+    String describe(long lengthBytes) {
+      return "%d bytes at offset %d of %s in pages of %d bytes"
+          .formatted(lengthBytes, offsetBytes, name, pageSizeBytes());
+    }
+  }
+
+  private static MemoryMapping map(long lengthBytes, int protection, int flags, Backing backing)
+      throws IOException {
+    if (!backing.fits(lengthBytes)) {
+      throw new IllegalArgumentException("cannot map " + backing.describe(lengthBytes));
+    }
+    long answer =
+        Libc.syscall(SYS_MMAP, 0, lengthBytes, protection, flags, backing.fd, backing.offsetBytes);
     if (Libc.isError(answer)) {
       int errno = (int) -answer;
+      boolean shortage =
+          backing.hugePageShift != 0 && (errno == Errno.ENOMEM || errno == Errno.EINVAL);
       throw new ErrnoException(
           "mmap",
-          "%d bytes at offset %d of %s in pages of %d bytes"
-              .formatted(lengthBytes, offsetBytes, what, pageSizeBytes),
+          backing.describe(lengthBytes),
           errno,
-          hugePageShift != 0 && (errno == Errno.ENOMEM || errno == Errno.EINVAL)
-              ? HugePages.shortage(hugePageShift, lengthBytes)
-              : null);
+          shortage ? HugePages.shortage(backing.hugePageShift, lengthBytes) : null);
     }
-    return new MemoryMapping(answer, lengthBytes, pageSizeBytes);
+    return new MemoryMapping(answer, lengthBytes, backing.pageSizeBytes());
   }
 
   /** Where the mapping begins. */

@@ -6,6 +6,8 @@ import static org.assertj.core.api.InstanceOfAssertFactories.type;
 
 import dev.postcopyd.posix.NativeFile.Mode;
 import dev.postcopyd.testing.OpenDescriptors;
+import dev.postcopyd.testing.Programs;
+import dev.postcopyd.testing.Requirement;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -14,7 +16,9 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.FileTime;
+import java.time.Duration;
 import java.time.Instant;
+import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -128,6 +132,30 @@ class NativeFileIT {
     try (NativeFile file = NativeFile.open(fifo, Mode.READ)) {
       assertThat(file.isRegularFile()).isFalse();
       assertThatThrownBy(() -> file.readBytesAt(0, 1)).hasMessageContaining("ESPIPE");
+    }
+  }
+
+  @Test
+  void aBlockDeviceTellsItsSize() throws Exception {
+    Requirement.root();
+    Requirement.program("losetup", "util-linux");
+    Path image = directory.resolve("image");
+    try (NativeFile file = NativeFile.open(image, Mode.READ_WRITE_CREATE)) {
+      file.truncate(3 << 20);
+    }
+    Programs.Ended loop =
+        Programs.run(
+            Duration.ofSeconds(20),
+            Map.of(),
+            List.of("losetup", "--show", "--find", image.toString()));
+    Requirement.that(loop.status() == 0, "a loop device: " + loop.output());
+    String device = loop.output().strip();
+    try (NativeFile file = NativeFile.open(device, Mode.READ)) {
+      assertThat(file.isBlockDevice()).isTrue();
+      assertThat(file.isRegularFile()).isFalse();
+      assertThat(file.sizeBytes()).isEqualTo(3 << 20);
+    } finally {
+      Programs.run(Duration.ofSeconds(20), Map.of(), List.of("losetup", "--detach", device));
     }
   }
 
