@@ -1,5 +1,6 @@
 package dev.postcopyd.control;
 
+import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.incoming.IncomingContext;
 import dev.postcopyd.incoming.IncomingMigration;
 import dev.postcopyd.incoming.SnapshotLocation;
@@ -47,6 +48,28 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   private volatile boolean exitOnError;
 
   /**
+   * Loads and saves that tell the clients of an event sink.
+   *
+   * @param settings whether the capability {@code events} is on
+   * @param fatalError called when a load has failed that was to end the daemon with it
+   */
+  public static LocalMigrations reportingTo(
+      EventSink sink, MigrationSettings settings, IncomingContext context, Runnable fatalError) {
+    return new LocalMigrations(context, new QmpGuestEvents(sink, settings), fatalError);
+  }
+
+  /**
+   * These migrations as what the commands command.
+   *
+   * @param exitOnError what an absent exit-on-error means
+   */
+  public MigrationControl control(FdSets fdSets, boolean exitOnError) {
+    return new LocalMigrationControl(this, fdSets, exitOnError);
+  }
+
+  /**
+   * Makes it a listener of the loader.
+   *
    * @param fatalError called when a load has failed that was to end the daemon with it
    */
   LocalMigrations(IncomingContext context, GuestEvents events, Runnable fatalError) {
@@ -193,7 +216,8 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     }
   }
 
-  MigrationStatus status() {
+  /** Where the migration that was begun last stands. */
+  public MigrationStatus status() {
     PlainSave saved = save;
     return saved == null ? statusOf(loader.state()) : statusOf(saved.state());
   }

@@ -67,7 +67,7 @@ public final class MigrationSettings {
    * @throws QmpException if a migration is under way, if QEMU forbids the combination, or if the
    *     guest cannot honour it
    */
-  synchronized void setCapabilities(
+  public synchronized void setCapabilities(
       List<MigrationCapabilityStatus> changes, MigrationControl control) throws QmpException {
     MigrationCapabilityRules.Situation situation =
         new MigrationCapabilityRules.Situation(
@@ -81,7 +81,7 @@ public final class MigrationSettings {
    *
    * @throws QmpException if QEMU forbids a value, or if this daemon cannot honour it
    */
-  synchronized void setParameters(MigrateSetParameters changes, MigrationControl control)
+  public synchronized void setParameters(MigrateSetParameters changes, MigrationControl control)
       throws QmpException {
     MigrationParameters wanted =
         MigrationParameterRules.apply(view.parameters(), changes, view.capabilities());

@@ -4,10 +4,8 @@ import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
-import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.GuestMemoryAccess;
 import dev.postcopyd.posix.MemoryMapping;
-import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.postcopy.EagerLoader;
 import dev.postcopyd.postcopy.EngineListener;
 import dev.postcopyd.postcopy.FaultThread;
@@ -15,12 +13,14 @@ import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.mappedram.SnapshotPageHandler;
 import dev.postcopyd.postcopy.uffd.UffdFaultSource;
 import dev.postcopyd.postcopy.uffd.UffdPagePlacer;
+import dev.postcopyd.snapshot.DeviceState;
 import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotOpener;
 import dev.postcopyd.uffd.Userfaultfd;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
@@ -39,6 +39,7 @@ import org.jspecify.annotations.Nullable;
  */
 public final class FaultPathSelfTest {
   private static final int PAGES = 2048;
+  private static final long PAGE_BYTES = 4096;
   private static final int REAL_FAULTS = 256;
   private static final int DIRECT_FAULTS = 1024;
   private static final int ROUNDS = 2;
@@ -59,25 +60,27 @@ public final class FaultPathSelfTest {
   }
 
   private static void runOnce() throws IOException {
-    NativeFile file = NativeFile.memfd("postcopyd-self-test");
-    fill(file);
-    try (Snapshot snapshot = SnapshotOpener.open(file, 0)) {
-      RamBlockTable table = MemoryLayout.BASE_PAGES.layOut(snapshot);
-      try (LocalGuest guest = LocalGuest.allocate(table)) {
-        Userfaultfd uffd = Userfaultfd.open(UffdFaultSource.OWN_MEMORY_OPTIONS);
-        guest.arm(uffd);
-        load(snapshot, guest, uffd);
-        guest.disarm();
-        compare(file, guest.memoryOf(table.blocks().getFirst()));
+    try (MemoryMapping contents = MemoryMapping.anonymous(PAGES * PAGE_BYTES)) {
+      fill(contents.asSegment());
+      try (Snapshot snapshot = SnapshotOpener.open(SelfTestSnapshot.write(contents), 0)) {
+        DeviceState _ = DeviceState.of(snapshot.machineState().orElseThrow(), 0);
+        try (LocalGuest guest = LocalGuest.allocate(MemoryLayout.BASE_PAGES.layOut(snapshot))) {
+          Userfaultfd uffd = Userfaultfd.open(UffdFaultSource.OWN_MEMORY_OPTIONS);
+          guest.arm(uffd);
+          load(snapshot, guest, uffd);
+          guest.disarm();
+          compare(contents, guest.memoryOf(guest.table().blocks().getFirst()));
+        }
       }
     }
   }
 
-  private static void fill(NativeFile file) throws IOException {
-    byte[] page = new byte[4096];
+  /** Runs of data and of zero pages, of many lengths. */
+  private static void fill(MemorySegment contents) {
     for (int i = 0; i < PAGES; i++) {
-      java.util.Arrays.fill(page, (byte) (i * 31 + 1));
-      file.writeBytesAt(page, i * 4096L);
+      if ((i * 37 % 64) < 48) {
+        contents.asSlice(i * PAGE_BYTES, PAGE_BYTES).fill((byte) (i * 31 | 1));
+      }
     }
   }
 
@@ -111,16 +114,14 @@ public final class FaultPathSelfTest {
   private static void touch(LocalGuest guest, RamBlock ram) {
     MemoryMapping memory = guest.memoryOf(ram);
     for (int i = 0; i < REAL_FAULTS; i++) {
-      int _ = memory.populateRead((PAGES - 1 - i) * 4096L, 4096);
+      int _ = memory.populateRead((PAGES - 1 - i) * PAGE_BYTES, PAGE_BYTES);
     }
   }
 
-  private static void compare(NativeFile file, MemoryMapping memory) throws IOException {
-    try (MemoryMapping expected = file.map(0, PAGES * 4096L)) {
-      if (!GuestMemoryAccess.equal(memory.address(), expected.address(), PAGES * 4096L)) {
-        throw new IOException(
-            "self-test: pages placed through userfaultfd differ from the file they came from");
-      }
+  private static void compare(MemoryMapping expected, MemoryMapping memory) throws IOException {
+    if (!GuestMemoryAccess.equal(memory.address(), expected.address(), PAGES * PAGE_BYTES)) {
+      throw new IOException(
+          "self-test: pages placed through userfaultfd differ from the file they came from");
     }
   }
 

@@ -6,6 +6,8 @@ import dev.postcopyd.metrics.PostcopyMetrics;
 /**
  * What every load of this daemon shares.
  *
+ * @param warmUp returns when the fault path has been tried and warmed up; waited for before RAM is
+ *     armed
  * @param eagerThreads how many threads bring in what nobody has asked for
  */
 public record IncomingContext(
@@ -13,4 +15,5 @@ public record IncomingContext(
     PostcopyMetrics metrics,
     MemoryLayout layout,
     PageHandlerFactory handlers,
+    Runnable warmUp,
     int eagerThreads) {}

@@ -19,6 +19,7 @@ import dev.postcopyd.snapshot.DeviceState;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotOpener;
+import dev.postcopyd.stream.StreamFormatException;
 import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
 import java.util.Optional;
@@ -54,6 +55,7 @@ public final class IncomingMigration implements Load, EngineListener {
   private volatile @Nullable LocalGuest guest;
   private volatile @Nullable MachineState machineState;
   private volatile boolean savedRunning = true;
+  private volatile boolean released;
 
   /**
    * @param source the migration URI, as messages name it
@@ -87,6 +89,11 @@ public final class IncomingMigration implements Load, EngineListener {
   /** The engine, once all RAM is ready; it stays readable after the load. */
   public Optional<PostcopyEngine> engine() {
     return Optional.ofNullable(engine);
+  }
+
+  /** Whether everything has been given back, with or without success. */
+  public boolean isReleased() {
+    return released;
   }
 
   /** The guest's memory, from when it is ready until it is released. */
@@ -126,7 +133,7 @@ public final class IncomingMigration implements Load, EngineListener {
   }
 
   private void prepare(NativeFile file) throws IOException {
-    Snapshot checked = SnapshotOpener.open(file, location.offsetBytes());
+    Snapshot checked = openSnapshot(file);
     snapshot = checked;
     machineState = checked.machineState().orElse(null);
     savedRunning = checked.machineState().map(IncomingMigration::ranWhenSaved).orElse(true);
@@ -144,7 +151,16 @@ public final class IncomingMigration implements Load, EngineListener {
     }
   }
 
+  private Snapshot openSnapshot(NativeFile file) throws IOException {
+    try {
+      return SnapshotOpener.open(file, location.offsetBytes());
+    } catch (StreamFormatException e) {
+      throw new IOException(file.name() + ": " + e.getMessage(), e);
+    }
+  }
+
   private void armForFaults(LocalGuest memory, PostcopyPageHandler pages) throws IOException {
+    context.warmUp().run();
     Userfaultfd uffd = Userfaultfd.open(UffdFaultSource.OWN_MEMORY_OPTIONS);
     memory.arm(uffd);
     UffdFaultSource faults = new UffdFaultSource(uffd, memory.table(), memory.baseAddresses());
@@ -217,6 +233,7 @@ public final class IncomingMigration implements Load, EngineListener {
       memory.close();
     }
     closeSource();
+    released = true;
     log.debug("released source={}", source);
   }
 

@@ -10,8 +10,8 @@ import org.slf4j.LoggerFactory;
  * Brings in, in the background, every page that nobody has asked for yet.
  *
  * <p>Owns its threads: {@link #start} once, {@link #close} from any thread, which returns when they
- * have ended. Faults always come first: while somebody waits for a page no new run is begun, and a
- * run is short enough that a fault on one of its pages does not wait long for it.
+ * have ended. Faults come first: while somebody waits for a page a run is put off for a moment, and
+ * it is short enough that a fault on one of its pages does not wait long for it.
  */
 public final class EagerLoader implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(EagerLoader.class);
@@ -54,12 +54,13 @@ public final class EagerLoader implements AutoCloseable {
     ClaimCursor.Run run = new ClaimCursor.Run(engine.table().blocks().getFirst());
     while (!stopped && !engine.hasFailed()) {
       if (engine.hasOutstandingFaults()) {
+        // Once a run and no longer: a guest that faults all the time must not keep the rest away.
         LockSupport.parkNanos(HOLD_BACK_NANOS);
-      } else if (cursor.claimNext(run)) {
-        engine.load(run.block, run.firstPageIndex, run.pageCount);
-      } else {
+      }
+      if (!cursor.claimNext(run)) {
         return;
       }
+      engine.load(run.block, run.firstPageIndex, run.pageCount);
     }
   }
 

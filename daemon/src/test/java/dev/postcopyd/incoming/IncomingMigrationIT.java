@@ -225,7 +225,7 @@ class IncomingMigrationIT {
           PostcopyPageHandler pages = new SnapshotPageHandler(snapshot, PageSize.SIZE_2M);
           return new WaitingPageHandler(pages, mayLoad);
         };
-    IncomingContext context = new IncomingContext(loader, metrics, layout, handlers, 2);
+    IncomingContext context = new IncomingContext(loader, metrics, layout, handlers, () -> {}, 2);
     IncomingMigration load =
         new IncomingMigration(mode, "file:" + file, new SnapshotLocation.AtPath(file, 0), context);
     assertThat(loader.submit(new LoaderEvent.LoadRequested(load)).get())

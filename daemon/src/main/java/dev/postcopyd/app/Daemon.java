@@ -1,0 +1,236 @@
+package dev.postcopyd.app;
+
+import dev.postcopyd.control.CommandTable;
+import dev.postcopyd.control.ControlCommands;
+import dev.postcopyd.control.DescriptorCommands;
+import dev.postcopyd.control.HumanMonitor;
+import dev.postcopyd.control.LocalMigrations;
+import dev.postcopyd.control.MigrationCommands;
+import dev.postcopyd.control.MigrationControl;
+import dev.postcopyd.control.MigrationSettings;
+import dev.postcopyd.control.QmpServer;
+import dev.postcopyd.control.QmpServerSettings;
+import dev.postcopyd.fds.FdSets;
+import dev.postcopyd.fds.NamedDescriptors;
+import dev.postcopyd.guest.LocalGuest;
+import dev.postcopyd.incoming.IncomingContext;
+import dev.postcopyd.incoming.IncomingMigration;
+import dev.postcopyd.loader.Loader;
+import dev.postcopyd.metrics.HttpEndpoint;
+import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.message.QmpVersion;
+import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
+import dev.postcopyd.qmp.schema.MigrationCapability;
+import dev.postcopyd.qmp.schema.MigrationCapabilityStatus;
+import dev.postcopyd.qmp.schema.MigrationStatus;
+import dev.postcopyd.qmp.schema.QmpEvents;
+import dev.postcopyd.qmp.schema.QmpSchema;
+import dev.postcopyd.qmp.schema.ShutdownCause;
+import dev.postcopyd.qmp.schema.ShutdownEvent;
+import dev.postcopyd.qmp.schema.SysEmuTarget;
+import io.micrometer.prometheusmetrics.PrometheusConfig;
+import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.net.SocketAddress;
+import java.util.List;
+import java.util.Locale;
+import java.util.Optional;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * A running daemon: the composition root.
+ *
+ * <p>Starts in the order in which the parts need each other (metrics, loader, commands, sockets,
+ * HTTP, then the load that was asked for on the command line) and stops in the opposite order.
+ * {@link #close} may be called from any thread and is idempotent.
+ */
+public final class Daemon implements AutoCloseable {
+  /** The QEMU release whose migration schema is implemented; the package names the daemon. */
+  private static final int[] QEMU_RELEASE = {10, 0, 2};
+
+  private static final Logger log = LoggerFactory.getLogger(Daemon.class);
+
+  private final PrometheusMeterRegistry registry =
+      new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
+  private final PostcopyMetrics metrics = new PostcopyMetrics(registry);
+  private final Loader loader = new Loader();
+  private final FdSets fdSets = new FdSets();
+  private final MigrationSettings settings = new MigrationSettings();
+  private final SelfTestResult selfTest;
+  private final QmpServer server;
+  private final LocalMigrations migrations;
+  private final MigrationControl control;
+  private final CountDownLatch ended = new CountDownLatch(1);
+  private final AtomicBoolean closed = new AtomicBoolean();
+  private final AtomicInteger exitCode = new AtomicInteger();
+  private @Nullable HttpEndpoint http;
+
+  private Daemon(DaemonConfig config) {
+    selfTest = SelfTestResult.start();
+    QmpVersion version =
+        new QmpVersion(
+            QEMU_RELEASE[0],
+            QEMU_RELEASE[1],
+            QEMU_RELEASE[2],
+            "postcopyd " + ProductVersion.current());
+    CommandTable table = new CommandTable(QmpSchema.STANDARD);
+    server = new QmpServer(QmpServerSettings.of(version), table);
+    IncomingContext context =
+        new IncomingContext(
+            loader,
+            metrics,
+            config.guest().layout(),
+            config.handlers(),
+            selfTest::await,
+            config.eagerThreads());
+    migrations =
+        LocalMigrations.reportingTo(server, settings, context, () -> end(1, "a load has failed"));
+    ControlCommands.register(
+        table,
+        new ControlCommands.Identity(version, config.name().orElse(null), config.uuid(), target()),
+        server,
+        () -> end(0, "quit"));
+    DescriptorCommands.register(table, fdSets);
+    control = migrations.control(fdSets, config.exitOnError());
+    MigrationCommands.register(table, control, settings);
+    HumanMonitor.register(table);
+    for (MigrationStatus status : MigrationStatus.values()) {
+      metrics.exportState(status.wireName(), migrations, of -> of.status() == status ? 1 : 0);
+    }
+  }
+
+  /**
+   * Starts a daemon; when this returns it listens.
+   *
+   * @throws IOException if a socket can't be opened; nothing is left open then
+   */
+  public static Daemon start(DaemonConfig config) throws IOException {
+    Daemon daemon = new Daemon(config);
+    try {
+      daemon.listen(config);
+    } catch (IOException | RuntimeException e) {
+      daemon.close();
+      throw e;
+    }
+    return daemon;
+  }
+
+  private void listen(DaemonConfig config) throws IOException {
+    server.start(config.qmp());
+    if (config.http().isPresent()) {
+      http = HttpEndpoint.start(config.http().get(), registry, Optional::empty, this::whyNotReady);
+    }
+    if (config.incoming().isPresent()) {
+      loadAtOnce(config.incoming().get(), config.exitOnError());
+    }
+  }
+
+  /** What {@code --incoming URI} means: both capabilities, and load. */
+  private void loadAtOnce(String uri, boolean exitOnError) throws IOException {
+    try (NamedDescriptors none = new NamedDescriptors()) {
+      settings.setCapabilities(
+          List.of(
+              new MigrationCapabilityStatus(MigrationCapability.MAPPED_RAM, true),
+              new MigrationCapabilityStatus(MigrationCapability.POSTCOPY_RAM, true)),
+          control);
+      control.migrateIncoming(new MigrateIncomingArguments(uri, null, null), settings.view(), none);
+    } catch (QmpException e) {
+      if (exitOnError) {
+        throw new IOException("--incoming " + uri + ": " + e.description());
+      }
+      log.error("--incoming failed uri={} reason=\"{}\"", uri, e.description());
+    }
+  }
+
+  private Optional<String> whyNotReady() {
+    return closed.get() ? Optional.of("the daemon is shutting down") : selfTest.whyNotReady();
+  }
+
+  private static SysEmuTarget target() {
+    return System.getProperty("os.arch").toLowerCase(Locale.ROOT).equals("aarch64")
+        ? SysEmuTarget.AARCH64
+        : SysEmuTarget.X86_64;
+  }
+
+  /** Where QMP clients are served, with the ports that the kernel chose. */
+  public List<SocketAddress> qmpAddresses() {
+    return server.addresses();
+  }
+
+  /** Where metrics are served, if they are. */
+  public Optional<InetSocketAddress> httpAddress() {
+    return Optional.ofNullable(http).map(HttpEndpoint::localAddress);
+  }
+
+  public PostcopyMetrics metrics() {
+    return metrics;
+  }
+
+  /** The latest load, whatever has become of it. */
+  public Optional<IncomingMigration> load() {
+    return migrations.load();
+  }
+
+  /** The memory of the latest load, once it is ready and as long as it is there. */
+  public Optional<LocalGuest> guest() {
+    return load().flatMap(IncomingMigration::guest);
+  }
+
+  private void end(int code, String why) {
+    log.info("ending reason=\"{}\"", why);
+    exitCode.compareAndSet(0, code);
+    ended.countDown();
+  }
+
+  /**
+   * Waits until a client, or a load that failed, has ended the daemon.
+   *
+   * @return the exit code
+   */
+  public int awaitEnd() throws InterruptedException {
+    ended.await();
+    return exitCode.get();
+  }
+
+  /**
+   * Ends the daemon because a signal has come: clients are told before their connections end.
+   *
+   * @return false if it was ending already
+   */
+  public boolean closeOnSignal() {
+    if (!closed.compareAndSet(false, true)) {
+      return false;
+    }
+    log.info("ending reason=\"signal\"");
+    server.emit(QmpEvents.SHUTDOWN, new ShutdownEvent(false, ShutdownCause.HOST_SIGNAL));
+    release();
+    return true;
+  }
+
+  @Override
+  public void close() {
+    if (closed.compareAndSet(false, true)) {
+      release();
+    }
+  }
+
+  private void release() {
+    // Loads and saves end first, so that clients still hear of it.
+    migrations.close();
+    loader.close();
+    server.close();
+    HttpEndpoint endpoint = http;
+    if (endpoint != null) {
+      endpoint.close();
+    }
+    fdSets.close();
+    ended.countDown();
+  }
+}

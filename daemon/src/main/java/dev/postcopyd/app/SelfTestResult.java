@@ -1,0 +1,55 @@
+package dev.postcopyd.app;
+
+import dev.postcopyd.incoming.FaultPathSelfTest;
+import java.io.IOException;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * The start-up self-test of the fault path, beside the rest of the start. Its outcome is logged,
+ * and asked for by the readiness probe; a machine that does not let us handle faults can still load
+ * plainly, so it ends nothing.
+ */
+final class SelfTestResult {
+  private static final Logger log = LoggerFactory.getLogger(SelfTestResult.class);
+
+  private final CompletableFuture<Optional<String>> failure = new CompletableFuture<>();
+
+  static SelfTestResult start() {
+    SelfTestResult result = new SelfTestResult();
+    Thread.ofPlatform().name("self-test").daemon().start(result::run);
+    return result;
+  }
+
+  private void run() {
+    long startNanos = System.nanoTime();
+    try {
+      FaultPathSelfTest.run();
+      log.info(
+          "self-test passed millis={}",
+          TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - startNanos));
+      failure.complete(Optional.empty());
+    } catch (IOException e) {
+      log.warn("self-test failed: a load with postcopy-ram will fail too. {}", e.getMessage());
+      failure.complete(Optional.of(String.valueOf(e.getMessage())));
+    } catch (RuntimeException | Error e) {
+      log.error("self-test stopped by a bug", e);
+      failure.complete(Optional.of("internal error: " + e));
+    }
+  }
+
+  /** Waits for the end of the test, which has a deadline of its own. */
+  void await() {
+    Optional<String> _ = failure.join();
+  }
+
+  /** Why faults can't be handled here, or not yet; empty when they can. */
+  Optional<String> whyNotReady() {
+    return failure.isDone()
+        ? failure.join().map(reason -> "faults cannot be handled: " + reason)
+        : Optional.of("the self-test of the fault path is still running");
+  }
+}

@@ -1,0 +1,210 @@
+package dev.postcopyd.cli;
+
+import dev.postcopyd.app.Daemon;
+import dev.postcopyd.app.DaemonConfig;
+import dev.postcopyd.app.GuestSpec;
+import dev.postcopyd.app.LogConfigurator;
+import dev.postcopyd.control.SocketSpec;
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.UUID;
+import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+
+/** {@code postcopyd run}: the daemon in the foreground, until a client or a signal ends it. */
+@Command(
+    name = "run",
+    description = "Serves QMP and loads snapshots, until 'quit' or SIGTERM.",
+    mixinStandardHelpOptions = true,
+    sortOptions = false,
+    footer = {
+      "",
+      "Example: load a snapshot lazily into the daemon's own memory, driven by hand:",
+      "  postcopyd run --qmp unix:/run/postcopyd.qmp",
+      "  qmp-shell /run/postcopyd.qmp"
+    })
+final class RunCommand implements Callable<Integer> {
+  @Option(
+      names = "--qmp",
+      required = true,
+      paramLabel = "SPEC",
+      description = {
+        "Where to serve QMP clients; may be given more than once. QEMU's syntax:",
+        "unix:PATH[,server=on,wait=off][,mode=0660][,group=GROUP],",
+        "tcp:HOST:PORT[,server=on,wait=off], or fd=N for a listening socket that is open already."
+      })
+  private List<String> qmp = new ArrayList<>();
+
+  @Option(
+      names = "--guest",
+      paramLabel = "GUEST",
+      defaultValue = "memory",
+      description = {
+        "Whose address space is filled (default: ${DEFAULT-VALUE}).",
+        "memory[,page-size=2M][,page-size.BLOCK=2M]: the daemon's own memory."
+      })
+  private String guest = "memory";
+
+  @Option(
+      names = "--incoming",
+      paramLabel = "defer|URI",
+      defaultValue = "defer",
+      description = {
+        "Wait for migrate-incoming (defer, the default), or load file:PATH[,offset=N] at once,",
+        "with the capabilities mapped-ram and postcopy-ram."
+      })
+  private String incoming = "defer";
+
+  @Option(
+      names = "--http",
+      paramLabel = "HOST:PORT",
+      description = "Serve /metrics (Prometheus), /healthz and /readyz there.")
+  private @Nullable String http;
+
+  @Option(
+      names = "--exit-on-error",
+      description =
+          "A load that fails ends the daemon with exit code 1, unless migrate-incoming says otherwise.")
+  private boolean exitOnError;
+
+  @Option(
+      names = "--eager-threads",
+      paramLabel = "N",
+      description =
+          "Threads that bring in what nobody has asked for, 1 to 64 (default: half of the processors, at most 4).")
+  private int eagerThreads = DaemonConfig.defaultEagerThreads();
+
+  @Option(names = "--name", paramLabel = "NAME", description = "What query-name answers.")
+  private @Nullable String name;
+
+  @Option(names = "--uuid", paramLabel = "UUID", description = "What query-uuid answers.")
+  private UUID uuid = new UUID(0, 0);
+
+  @Option(
+      names = "--log",
+      paramLabel = "text|json",
+      defaultValue = "text",
+      description = "The log's format, on standard error (default: ${DEFAULT-VALUE}).")
+  private LogFormat log = LogFormat.text;
+
+  @Option(
+      names = "--log-level",
+      paramLabel = "LEVEL",
+      defaultValue = "info",
+      description = "error, warn, info, debug or trace (default: ${DEFAULT-VALUE}).")
+  private String logLevel = "info";
+
+  @Option(
+      names = "--pidfile",
+      paramLabel = "FILE",
+      description = "Write the process id there once the daemon listens; removed at the end.")
+  private @Nullable Path pidfile;
+
+  @Spec private @Nullable CommandSpec spec;
+
+  /** The names are what users type. */
+  enum LogFormat {
+    text,
+    json
+  }
+
+  @Override
+  public Integer call() throws InterruptedException {
+    // Before the first logger is made.
+    System.setProperty(LogConfigurator.FORMAT, log.name());
+    System.setProperty(LogConfigurator.LEVEL, logLevel);
+    DaemonConfig config = config();
+    try (Daemon daemon = Daemon.start(config)) {
+      Runtime.getRuntime()
+          .addShutdownHook(Thread.ofPlatform().name("signal").unstarted(() -> endOnSignal(daemon)));
+      writePidfile();
+      return daemon.awaitEnd();
+    } catch (IOException e) {
+      System.err.println("postcopyd: " + e.getMessage());
+      return 1;
+    } finally {
+      removePidfile();
+    }
+  }
+
+  /** A daemon that a signal ends has done what it was told: exit code 0, as QEMU's. */
+  private void endOnSignal(Daemon daemon) {
+    if (daemon.closeOnSignal()) {
+      removePidfile();
+      Runtime.getRuntime().halt(0);
+    }
+  }
+
+  private DaemonConfig config() {
+    if (eagerThreads < 1 || eagerThreads > 64) {
+      throw usage("--eager-threads: 1 to 64, not " + eagerThreads);
+    }
+    try {
+      List<SocketSpec> sockets = new ArrayList<>();
+      for (String text : qmp) {
+        sockets.add(SocketSpec.parse(text));
+      }
+      return DaemonConfig.of(sockets)
+          .withGuest(GuestSpec.parse(guest))
+          .withIncoming(incoming.equals("defer") ? Optional.empty() : Optional.of(incoming))
+          .withHttp(Optional.ofNullable(http).map(RunCommand::address))
+          .withExitOnError(exitOnError)
+          .withEagerThreads(eagerThreads)
+          .withIdentity(Optional.ofNullable(name), uuid);
+    } catch (IllegalArgumentException e) {
+      throw usage(String.valueOf(e.getMessage()));
+    }
+  }
+
+  private static InetSocketAddress address(String text) {
+    int colon = text.lastIndexOf(':');
+    try {
+      int port = Integer.parseInt(text.substring(colon + 1));
+      String host = colon <= 0 ? "" : text.substring(0, colon);
+      if (host.startsWith("[") && host.endsWith("]")) {
+        host = host.substring(1, host.length() - 1);
+      }
+      if (!host.isEmpty() && port >= 0 && port <= 65535) {
+        return new InetSocketAddress(host, port);
+      }
+    } catch (NumberFormatException e) {
+      // said below
+    }
+    throw new IllegalArgumentException(
+        "--http " + text + ": expected HOST:PORT, e.g. 127.0.0.1:9440");
+  }
+
+  private ParameterException usage(String message) {
+    CommandSpec command = spec;
+    if (command == null) {
+      throw new IllegalStateException(message);
+    }
+    return new ParameterException(command.commandLine(), message);
+  }
+
+  private void writePidfile() throws IOException {
+    if (pidfile != null) {
+      Files.writeString(pidfile, ProcessHandle.current().pid() + "\n");
+    }
+  }
+
+  private void removePidfile() {
+    if (pidfile != null) {
+      try {
+        Files.deleteIfExists(pidfile);
+      } catch (IOException e) {
+        System.err.println("postcopyd: can't remove " + pidfile + ": " + e.getMessage());
+      }
+    }
+  }
+}

@@ -1,0 +1,172 @@
+package dev.postcopyd.control;
+
+import dev.postcopyd.fds.FdSets;
+import dev.postcopyd.fds.NamedDescriptors;
+import dev.postcopyd.loader.Load;
+import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.MigrateArguments;
+import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
+import dev.postcopyd.qmp.schema.MigrationAddress;
+import dev.postcopyd.qmp.schema.MigrationCapability;
+import dev.postcopyd.qmp.schema.MigrationInfo;
+import dev.postcopyd.qmp.schema.MigrationParameters;
+import dev.postcopyd.qmp.schema.MigrationStatus;
+import dev.postcopyd.qmp.schema.StatusInfo;
+import java.util.EnumSet;
+import java.util.Set;
+
+/**
+ * The migration commands for the guest {@code memory}: arguments become a file and a mode, and
+ * {@link LocalMigrations} does the rest. What this guest has no use for (outgoing postcopy,
+ * recovery) is refused in QEMU's words for the state.
+ */
+final class LocalMigrationControl implements MigrationControl {
+  /**
+   * What is honoured. multifd, because a file written with it has the same layout, and libvirt sets
+   * it when it restores one. return-path, late-block-activate, release-ram, zero-copy-send and
+   * auto-converge concern an outgoing migration over a network, or block devices: there is nothing
+   * here that they could change, and QEMU too ignores them for a load from a file.
+   */
+  private static final Set<MigrationCapability> HONOURED =
+      EnumSet.of(
+          MigrationCapability.MAPPED_RAM,
+          MigrationCapability.POSTCOPY_RAM,
+          MigrationCapability.EVENTS,
+          MigrationCapability.POSTCOPY_BLOCKTIME,
+          MigrationCapability.MULTIFD,
+          MigrationCapability.RETURN_PATH,
+          MigrationCapability.LATE_BLOCK_ACTIVATE,
+          MigrationCapability.RELEASE_RAM,
+          MigrationCapability.AUTO_CONVERGE,
+          MigrationCapability.ZERO_BLOCKS);
+
+  private final LocalMigrations migrations;
+  private final FdSets fdSets;
+  private final boolean exitOnError;
+
+  /**
+   * Makes the control.
+   *
+   * @param exitOnError what an absent exit-on-error means
+   */
+  LocalMigrationControl(LocalMigrations migrations, FdSets fdSets, boolean exitOnError) {
+    this.migrations = migrations;
+    this.fdSets = fdSets;
+    this.exitOnError = exitOnError;
+  }
+
+  @Override
+  public MigrationInfo queryMigrate(MigrationSettings.View settings) {
+    return MigrationStatusMapper.toInfo(
+        migrations.view(), settings.isEnabled(MigrationCapability.POSTCOPY_BLOCKTIME));
+  }
+
+  @Override
+  public boolean isUnderWay() {
+    return migrations.isUnderWay();
+  }
+
+  @Override
+  public void checkCapabilities(Set<MigrationCapability> wanted) throws QmpException {
+    for (MigrationCapability capability : wanted) {
+      if (!HONOURED.contains(capability)) {
+        throw new QmpException(
+            "Capability "
+                + capability.wireName()
+                + " is not supported by postcopyd with the guest 'memory'");
+      }
+    }
+  }
+
+  @Override
+  public void checkParameters(MigrationParameters wanted) throws QmpException {
+    if (!wanted.tlsCreds().isEmpty()) {
+      throw new QmpException(
+          "Parameter tls-creds is not supported by postcopyd with the guest 'memory'");
+    }
+  }
+
+  @Override
+  public void migrateIncoming(
+      MigrateIncomingArguments arguments,
+      MigrationSettings.View settings,
+      NamedDescriptors descriptors)
+      throws QmpException {
+    boolean exits = arguments.exitOnError() == null ? exitOnError : arguments.exitOnError();
+    MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
+    requireMappedRam(settings, "load");
+    Load.Mode mode =
+        settings.isEnabled(MigrationCapability.POSTCOPY_RAM) ? Load.Mode.LAZY : Load.Mode.PLAIN;
+    migrations.startLoad(
+        new MigrationFiles(descriptors, fdSets).toRead(address),
+        MigrationUri.show(address),
+        mode,
+        exits);
+  }
+
+  @Override
+  public void migrate(
+      MigrateArguments arguments, MigrationSettings.View settings, NamedDescriptors descriptors)
+      throws QmpException {
+    MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
+    if (Boolean.TRUE.equals(arguments.resume())) {
+      throw new QmpException("Cannot resume if there is no paused migration");
+    }
+    requireMappedRam(settings, "save");
+    migrations.startSave(new MigrationFiles(descriptors, fdSets).toWrite(address));
+  }
+
+  private static void requireMappedRam(MigrationSettings.View settings, String what)
+      throws QmpException {
+    if (!settings.isEnabled(MigrationCapability.MAPPED_RAM)) {
+      throw new QmpException(
+          "postcopyd can "
+              + what
+              + " only with the capability mapped-ram: switch it on with migrate-set-capabilities");
+    }
+  }
+
+  @Override
+  public void cancel() {
+    migrations.cancel();
+  }
+
+  @Override
+  public void startPostcopy(MigrationSettings.View settings) throws QmpException {
+    throw new QmpException(
+        settings.isEnabled(MigrationCapability.POSTCOPY_RAM)
+            ? "Postcopy must be started after migration has been started"
+            : "Enable postcopy with migrate_set_capability before the start of migration");
+  }
+
+  @Override
+  public void continueFrom(MigrationStatus expected) throws QmpException {
+    throw new QmpException("Migration not in expected state: " + migrations.status().wireName());
+  }
+
+  @Override
+  public void pause() throws QmpException {
+    throw new QmpException(
+        "migrate-pause is currently only supported during postcopy-active or postcopy-recover state");
+  }
+
+  @Override
+  public void recover(String uri) throws QmpException {
+    throw new QmpException("Migrate recover can only be run when postcopy is paused.");
+  }
+
+  @Override
+  public void stop() {
+    migrations.runState().stop();
+  }
+
+  @Override
+  public void cont() {
+    migrations.runState().cont();
+  }
+
+  @Override
+  public StatusInfo queryStatus() {
+    return new StatusInfo(migrations.runState().isRunning(), migrations.runState().state());
+  }
+}
