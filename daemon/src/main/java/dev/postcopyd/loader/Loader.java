@@ -32,7 +32,8 @@ public final class Loader implements AutoCloseable {
       Executors.newSingleThreadExecutor(Thread.ofPlatform().name("load-steps").daemon().factory());
   private final List<StateListener> listeners = new CopyOnWriteArrayList<>();
   private final AtomicBoolean closed = new AtomicBoolean();
-  private volatile LoaderState state = new LoaderState.None(System.nanoTime());
+  private final Object telling = new Object();
+  private LoaderState state = new LoaderState.None(System.nanoTime());
 
   /** Is told of every change of state, on the owner thread; must return soon. */
   public interface StateListener {
@@ -43,8 +44,11 @@ public final class Loader implements AutoCloseable {
     listeners.add(listener);
   }
 
+  /** The state; while a change is being told to the listeners, its callers wait for the end of that. */
   public LoaderState state() {
-    return state;
+    synchronized (telling) {
+      return state;
+    }
   }
 
   /**
@@ -68,11 +72,13 @@ public final class Loader implements AutoCloseable {
   }
 
   private Transition apply(LoaderEvent event) {
-    LoaderState before = state;
+    LoaderState before = state();
     Transition transition = LoaderTransitions.next(before, event, System.nanoTime());
     switch (transition) {
       case Transition.To to -> {
-        enter(before, to.state(), event);
+        synchronized (telling) {
+          enter(before, to.state(), event);
+        }
         to.effects().forEach(this::schedule);
       }
       case Transition.Refused refused ->
@@ -143,7 +149,7 @@ public final class Loader implements AutoCloseable {
 
   /** A completed load still holds its guest. */
   private void releaseLast() {
-    if (state instanceof LoaderState.Completed completed) {
+    if (state() instanceof LoaderState.Completed completed) {
       completed.load().release();
     }
   }

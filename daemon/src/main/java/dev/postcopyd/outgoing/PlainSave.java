@@ -34,7 +34,7 @@ public final class PlainSave {
   private final LongAdder scannedBytes = new LongAdder();
   private final LongAdder writtenPages = new LongAdder();
   private final long startedNanos = System.nanoTime();
-  private volatile SaveState state = new SaveState.Setup(startedNanos);
+  private SaveState state = new SaveState.Setup(startedNanos);
   private volatile boolean cancelled;
 
   /** Is told of every state after the first, in order, on the thread that changed it. */
@@ -54,7 +54,8 @@ public final class PlainSave {
     this.listener = listener;
   }
 
-  public SaveState state() {
+  /** The state; while a change is being told to the listener, its callers wait for the end of that. */
+  public synchronized SaveState state() {
     return state;
   }
 
