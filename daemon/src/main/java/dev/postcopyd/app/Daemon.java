@@ -20,6 +20,7 @@ import dev.postcopyd.metrics.HttpEndpoint;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.message.QmpVersion;
+import dev.postcopyd.qmp.schema.HonouredCapabilities;
 import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
 import dev.postcopyd.qmp.schema.MigrationCapability;
 import dev.postcopyd.qmp.schema.MigrationCapabilityStatus;
@@ -62,7 +63,7 @@ public final class Daemon implements AutoCloseable {
   private final PostcopyMetrics metrics = new PostcopyMetrics(registry);
   private final Loader loader = new Loader();
   private final FdSets fdSets = new FdSets();
-  private final MigrationSettings settings = new MigrationSettings();
+  private final MigrationSettings settings;
   private final SelfTestResult selfTest;
   private final QmpServer server;
   private final LocalMigrations migrations;
@@ -74,6 +75,9 @@ public final class Daemon implements AutoCloseable {
 
   private Daemon(DaemonConfig config) {
     selfTest = SelfTestResult.start();
+    settings =
+        new MigrationSettings(
+            HonouredCapabilities.MEMORY_GUEST, () -> selfTest.trouble().orElse(null));
     QmpVersion version =
         new QmpVersion(
             QEMU_RELEASE[0],

@@ -46,6 +46,11 @@ final class SelfTestResult {
     Optional<String> _ = failure.join();
   }
 
+  /** Waits for the end of the test and says why faults can't be handled here, if so. */
+  Optional<String> trouble() {
+    return failure.join();
+  }
+
   /** Why faults can't be handled here, or not yet; empty when they can. */
   Optional<String> whyNotReady() {
     return failure.isDone()

@@ -12,8 +12,6 @@ import dev.postcopyd.qmp.schema.MigrationInfo;
 import dev.postcopyd.qmp.schema.MigrationParameters;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.StatusInfo;
-import java.util.EnumSet;
-import java.util.Set;
 
 /**
  * The migration commands for the guest {@code memory}: arguments become a file and a mode, and
@@ -21,25 +19,6 @@ import java.util.Set;
  * recovery) is refused in QEMU's words for the state.
  */
 final class LocalMigrationControl implements MigrationControl {
-  /**
-   * What is honoured. multifd, because a file written with it has the same layout, and libvirt sets
-   * it when it restores one. return-path, late-block-activate, release-ram, zero-copy-send and
-   * auto-converge concern an outgoing migration over a network, or block devices: there is nothing
-   * here that they could change, and QEMU too ignores them for a load from a file.
-   */
-  private static final Set<MigrationCapability> HONOURED =
-      EnumSet.of(
-          MigrationCapability.MAPPED_RAM,
-          MigrationCapability.POSTCOPY_RAM,
-          MigrationCapability.EVENTS,
-          MigrationCapability.POSTCOPY_BLOCKTIME,
-          MigrationCapability.MULTIFD,
-          MigrationCapability.RETURN_PATH,
-          MigrationCapability.LATE_BLOCK_ACTIVATE,
-          MigrationCapability.RELEASE_RAM,
-          MigrationCapability.AUTO_CONVERGE,
-          MigrationCapability.ZERO_BLOCKS);
-
   private final LocalMigrations migrations;
   private final FdSets fdSets;
   private final boolean exitOnError;
@@ -66,16 +45,10 @@ final class LocalMigrationControl implements MigrationControl {
     return migrations.isUnderWay();
   }
 
+  /** Unlike QEMU, a load can be followed by another: only one that is under way counts. */
   @Override
-  public void checkCapabilities(Set<MigrationCapability> wanted) throws QmpException {
-    for (MigrationCapability capability : wanted) {
-      if (!HONOURED.contains(capability)) {
-        throw new QmpException(
-            "Capability "
-                + capability.wireName()
-                + " is not supported by postcopyd with the guest 'memory'");
-      }
-    }
+  public boolean isIncomingStarted() {
+    return migrations.isLoading();
   }
 
   @Override

@@ -144,7 +144,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   }
 
   private PlainSave newSave(SaveTarget target) throws QmpException {
-    if (isSaving() || loader.state() instanceof LoaderState.Live) {
+    if (isUnderWay()) {
       throw new QmpException(IN_PROGRESS);
     }
     RunState now = runState.state();
@@ -180,7 +180,11 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   }
 
   boolean isUnderWay() {
-    return isSaving() || loader.state() instanceof LoaderState.Live;
+    return isSaving() || isLoading();
+  }
+
+  boolean isLoading() {
+    return loader.state() instanceof LoaderState.Live;
   }
 
   private boolean isSaving() {

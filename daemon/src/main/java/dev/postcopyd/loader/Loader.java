@@ -44,7 +44,9 @@ public final class Loader implements AutoCloseable {
     listeners.add(listener);
   }
 
-  /** The state; while a change is being told to the listeners, its callers wait for the end of that. */
+  /**
+   * The state; while a change is being told to the listeners, its callers wait for the end of that.
+   */
   public LoaderState state() {
     synchronized (telling) {
       return state;

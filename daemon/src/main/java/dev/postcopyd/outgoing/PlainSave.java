@@ -54,7 +54,9 @@ public final class PlainSave {
     this.listener = listener;
   }
 
-  /** The state; while a change is being told to the listener, its callers wait for the end of that. */
+  /**
+   * The state; while a change is being told to the listener, its callers wait for the end of that.
+   */
   public synchronized SaveState state() {
     return state;
   }
