@@ -67,8 +67,8 @@ final class DemoCommand implements Callable<Integer> {
             .withGuest(GuestSpec.parse(guest));
     DemoReport report = new DemoReport(System.out);
     try (Daemon daemon = Daemon.start(config);
-        QmpClient client =
-            QmpClient.connect(UnixDomainSocketAddress.of(socket), PATIENCE, report)) {
+        DemoConversation client =
+            DemoConversation.open(UnixDomainSocketAddress.of(socket), PATIENCE, report)) {
       return show(daemon, client, report);
     } finally {
       Files.deleteIfExists(socket);
