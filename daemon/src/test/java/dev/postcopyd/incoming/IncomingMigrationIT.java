@@ -134,6 +134,28 @@ class IncomingMigrationIT {
     }
   }
 
+  /** The engine is told of a third kind of handler in one place, and of nothing else. */
+  @Test
+  void aHandlerThatDeliversLaterFromAThreadOfItsOwnIsPluggedIn() throws Exception {
+    Path file = memoryFile(16 << 20);
+    IncomingMigration load =
+        start(Load.Mode.LAZY, file, MemoryLayout.BASE_PAGES, (_, _) -> new GeneratedPageHandler());
+    awaitGuest(load);
+    Thread toucher = touchAll(load, 1);
+    awaitStatus(LoadStatus.COMPLETED);
+    toucher.join();
+    LocalGuest guest = load.guest().orElseThrow();
+    MemoryMapping memory = guest.memoryOf(guest.table().blocks().getFirst());
+    try (MemoryMapping expected = MemoryMapping.anonymous(memory.lengthBytes())) {
+      for (long page = 0; page < memory.lengthBytes() / 4096; page++) {
+        expected.asSegment().asSlice(page * 4096, 4096).fill(GeneratedPageHandler.contentOf(page));
+      }
+      assertThat(
+              GuestMemoryAccess.equal(memory.address(), expected.address(), memory.lengthBytes()))
+          .isTrue();
+    }
+  }
+
   @Test
   void hugePagesAreLoadedWhole() throws Exception {
     Path file = memoryFile(16 << 20);
@@ -230,6 +252,12 @@ class IncomingMigrationIT {
           PostcopyPageHandler pages = new SnapshotPageHandler(snapshot, PageSize.SIZE_2M);
           return new WaitingPageHandler(pages, mayLoad);
         };
+    return start(mode, file, layout, handlers);
+  }
+
+  private IncomingMigration start(
+      Load.Mode mode, Path file, MemoryLayout layout, PageHandlerFactory handlers)
+      throws Exception {
     IncomingContext context = new IncomingContext(loader, metrics, layout, handlers, () -> {}, 2);
     IncomingMigration load =
         new IncomingMigration(mode, "file:" + file, new SnapshotLocation.AtPath(file, 0), context);
