@@ -128,7 +128,10 @@ class NativeFileIT {
   @Test
   void aFifoWithoutAWriterIsOpenedAndRecognised() throws Exception {
     Path fifo = directory.resolve("fifo");
-    assertThat(new ProcessBuilder("mkfifo", fifo.toString()).start().waitFor()).isZero();
+    assertThat(
+            Programs.run(Duration.ofSeconds(20), Map.of(), List.of("mkfifo", fifo.toString()))
+                .status())
+        .isZero();
     try (NativeFile file = NativeFile.open(fifo, Mode.READ)) {
       assertThat(file.isRegularFile()).isFalse();
       assertThatThrownBy(() -> file.readBytesAt(0, 1)).hasMessageContaining("ESPIPE");

@@ -1,6 +1,7 @@
 package dev.postcopyd.testing;
 
 import dev.postcopyd.posix.Errno;
+import java.io.File;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
@@ -110,8 +111,13 @@ public final class Programs {
     try {
       Path output = Files.createTempFile("output", ".txt");
       try {
+        // No pipes: the JVM closes those some time after the process has ended.
+        ProcessBuilder.Redirect both = ProcessBuilder.Redirect.appendTo(output.toFile());
         ProcessBuilder builder =
-            new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(output.toFile());
+            new ProcessBuilder(command)
+                .redirectInput(new File("/dev/null"))
+                .redirectOutput(both)
+                .redirectError(both);
         builder.environment().putAll(environment);
         Process process = builder.start();
         boolean ended = process.waitFor(atMost.toMillis(), TimeUnit.MILLISECONDS);

@@ -16,7 +16,12 @@ import dev.postcopyd.uffd.UffdResult.Failed;
 import dev.postcopyd.uffd.UffdResult.Partial;
 import dev.postcopyd.uffd.UffdResult.SourceUnreadable;
 import dev.postcopyd.uffd.UffdResult.TargetGone;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.CompletableFuture;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -242,28 +247,29 @@ class UserfaultfdMissingIT extends UserfaultfdFixture {
     try (Userfaultfd uffd = open();
         MemoryMapping memory = MemoryMapping.anonymous(PAGES * PAGE)) {
       register(uffd, memory);
-      var touchers = new java.util.ArrayList<CompletableFuture<Integer>>();
+      List<CompletableFuture<Integer>> touchers = new ArrayList<>();
       for (int i = 0; i < PAGES; i++) {
         touchers.add(Faults.read(memory, i * PAGE, PAGE));
       }
+      Path info = Path.of("/proc/self/fdinfo/" + uffd.fd());
+      while (!Files.readAllLines(info).contains("pending:\t" + PAGES)) {
+        Thread.sleep(5);
+      }
       UffdEventBuffer buffer = new UffdEventBuffer(5);
-      Set<Long> addresses = new java.util.TreeSet<>();
-      int largest = 0;
-      while (addresses.size() < PAGES) {
-        int count = uffd.read(buffer);
-        assertThat(count).isBetween(0, 5);
+      Set<Long> addresses = new TreeSet<>();
+      List<Integer> counts = new ArrayList<>();
+      for (int count = uffd.read(buffer); count > 0; count = uffd.read(buffer)) {
         assertThat(buffer.count()).isEqualTo(count);
-        largest = Math.max(largest, count);
+        counts.add(count);
         for (int i = 0; i < count; i++) {
           assertThat(buffer.isPagefault(i)).isTrue();
           assertThat(buffer.threadId(i)).isZero();
           assertThat(buffer.faultFlags(i)).isZero();
           addresses.add(buffer.faultAddress(i));
         }
-        Thread.sleep(20);
       }
-      assertThat(largest).isGreaterThan(1);
-      assertThat(uffd.read(buffer)).isZero();
+      assertThat(counts).containsExactly(5, 5, 5, 1);
+      assertThat(addresses).hasSize(PAGES);
       assertThatThrownBy(() -> buffer.kind(0)).isInstanceOf(IndexOutOfBoundsException.class);
       assertThat(uffd.copy(memory.address(), source.address(), PAGES * PAGE, 0))
           .isInstanceOf(Done.class);
