@@ -7,6 +7,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
@@ -34,11 +35,16 @@ final class LabProcess {
   }
 
   static LabProcess start(List<String> command, Path directory, Path stderr) throws IOException {
-    Process process =
-        new ProcessBuilder(command)
-            .directory(directory.toFile())
-            .redirectError(stderr.toFile())
-            .start();
+    return start(command, directory, stderr, Map.of());
+  }
+
+  static LabProcess start(
+      List<String> command, Path directory, Path stderr, Map<String, String> environment)
+      throws IOException {
+    ProcessBuilder builder =
+        new ProcessBuilder(command).directory(directory.toFile()).redirectError(stderr.toFile());
+    builder.environment().putAll(environment);
+    Process process = builder.start();
     RUNNING.add(process);
     return new LabProcess(process, stderr);
   }

@@ -16,7 +16,6 @@ import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.Set;
 import java.util.concurrent.TimeoutException;
 import java.util.function.BooleanSupplier;
 import java.util.function.Supplier;
@@ -43,6 +42,7 @@ public final class QmpConnection implements AutoCloseable {
   private final List<JsonNode> events = new ArrayList<>();
   private @Nullable JsonNode greeting;
   private boolean closed;
+  private int awaitedStatuses;
 
   private QmpConnection(SocketChannel channel, Supplier<String> peerStory) {
     this.channel = channel;
@@ -130,16 +130,25 @@ public final class QmpConnection implements AutoCloseable {
   }
 
   /**
-   * The next MIGRATION event with the status; {@code failed} ends the wait with QEMU's or the
-   * daemon's reason.
+   * Waits for a MIGRATION event with the status, among those after the one that was awaited last.
+   *
+   * @throws IOException also if the migration fails, with the reason
    */
   public void awaitMigration(String status) throws IOException, TimeoutException {
-    String seen =
+    String found =
         await(
-            () ->
-                migrationStatuses().stream().filter(Set.of(status, "failed")::contains).findFirst(),
+            () -> {
+              List<String> statuses = migrationStatuses();
+              while (awaitedStatuses < statuses.size()) {
+                String next = statuses.get(awaitedStatuses++);
+                if (next.equals(status) || next.equals("failed")) {
+                  return Optional.of(next);
+                }
+              }
+              return Optional.empty();
+            },
             "MIGRATION " + status);
-    if (!seen.equals(status)) {
+    if (!found.equals(status)) {
       throw new IOException(
           "the migration failed: " + execute("query-migrate") + "\n" + peerStory.get());
     }
