@@ -132,10 +132,10 @@ class RoundTripE2E {
               + "{\"capability\":\"postcopy-ram\",\"state\":true},"
               + "{\"capability\":\"events\",\"state\":true}]");
       shell.type("migrate-incoming uri=" + saved);
-      shell.typeUntil("query-migrate", "\"status\": \"completed\"");
+      shell.typeUntil(
+          "query-migrate", "\"execute\": \"migrate-incoming\"", "\"status\": \"completed\"");
       shell.type("migrate uri=" + out);
-      // What a client is told of the saving; the word before it was the loading's.
-      shell.typeUntil("human-monitor-command command-line=\"info migrate\"", "Status: completed");
+      shell.typeUntil("query-migrate", "\"execute\": \"migrate\"", "\"status\": \"completed\"");
       shell.type("quit");
       String screen = shell.finish();
       assertThat(screen)

@@ -58,19 +58,26 @@ public final class QmpShell implements AutoCloseable {
   }
 
   /**
-   * Types a line again and again until the screen shows the text: qmp-shell shows events after a
-   * command only.
+   * Types a line again and again until the screen shows a text somewhere behind another: qmp-shell
+   * shows events after a command only.
    */
-  public void typeUntil(String line, String text)
+  public void typeUntil(String line, String behind, String text)
       throws IOException, InterruptedException, TimeoutException {
     long deadlineNanos = System.nanoTime() + PATIENCE.toNanos();
-    while (!screen().contains(text)) {
+    while (!shows(behind, text)) {
       if (!process.isAlive() || System.nanoTime() > deadlineNanos) {
-        throw new TimeoutException(text + " is not on the screen:\n" + screen() + process.story());
+        throw new TimeoutException(
+            text + " is not on the screen behind " + behind + ":\n" + screen() + process.story());
       }
       type(line);
       Thread.sleep(100);
     }
+  }
+
+  private boolean shows(String behind, String text) {
+    String shown = screen();
+    int from = shown.indexOf(behind);
+    return from >= 0 && shown.indexOf(text, from) >= 0;
   }
 
   /** Ends the input, as Ctrl-D does, waits for the end and returns all that was shown. */
