@@ -99,8 +99,7 @@ final class HmpArguments {
 
   /** The next word, which is {@code on} or {@code off}. */
   boolean onOff(String command) throws UsageException {
-    String word = word(command);
-    return switch (word) {
+    return switch (atEnd() ? "" : word(command)) {
       case "on" -> true;
       case "off" -> false;
       default -> throw new UsageException("Expected 'on' or 'off'");

@@ -119,7 +119,12 @@ public final class HumanMonitor {
     return new HmpCommand(name, "", help, false, action);
   }
 
-  private String handle(HumanMonitorCommandArguments arguments, CommandContext context) {
+  private String handle(HumanMonitorCommandArguments arguments, CommandContext context)
+      throws QmpException {
+    // The first vCPU is what qmp-shell asks for, and what no command here is about.
+    if (arguments.cpuIndex() != null && arguments.cpuIndex() != 0) {
+      throw new QmpException("Parameter 'cpu-index' expects a CPU number");
+    }
     return run(new HmpArguments(arguments.commandLine()), context).replace("\n", "\r\n");
   }
 

@@ -148,10 +148,19 @@ public final class QmpServer implements EventSink, AutoCloseable {
   /** What all clients together have not read has changed by so many bytes. Any thread. */
   void unreadChanged(long bytes) {
     if (totalUnreadBytes.addAndGet(bytes) > settings.maxTotalUnreadBytes() && bytes > 0) {
-      sessions.stream()
-          .filter(session -> !session.isAbandoned())
-          .max(Comparator.comparingLong(QmpSession::unreadBytes))
-          .ifPresent(QmpSession::abandon);
+      abandonWorst();
+    }
+  }
+
+  private void abandonWorst() {
+    // One at a time, each looking at what the one before has left.
+    synchronized (totalUnreadBytes) {
+      if (totalUnreadBytes.get() > settings.maxTotalUnreadBytes()) {
+        sessions.stream()
+            .filter(session -> !session.isAbandoned())
+            .max(Comparator.comparingLong(QmpSession::unreadBytes))
+            .ifPresent(QmpSession::abandon);
+      }
     }
   }
 
@@ -256,8 +265,11 @@ public final class QmpServer implements EventSink, AutoCloseable {
     long deadlineNanos = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(CLOSE_OUTPUT_MILLIS);
     for (QmpSession session : ending) {
       long leftNanos = Math.max(deadlineNanos - System.nanoTime(), 0);
-      session.closed().awaitUninterruptibly(TimeUnit.NANOSECONDS.toMillis(leftNanos));
+      session
+          .channel()
+          .closeFuture()
+          .awaitUninterruptibly(TimeUnit.NANOSECONDS.toMillis(leftNanos));
     }
-    ending.forEach(session -> session.end().awaitUninterruptibly());
+    ending.forEach(session -> session.channel().close().awaitUninterruptibly());
   }
 }

@@ -14,14 +14,12 @@ import dev.postcopyd.qmp.message.QmpMessage;
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.Unpooled;
 import io.netty.channel.Channel;
-import io.netty.channel.ChannelFuture;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
 import io.netty.channel.socket.ChannelInputShutdownEvent;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.concurrent.RejectedExecutionException;
-import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -49,14 +47,18 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
   private final CommandDispatcher.RequestQueue queue = new CommandDispatcher.RequestQueue();
   private final NamedDescriptors descriptors = new NamedDescriptors();
   private final DescriptorInbox inbox = new DescriptorInbox();
-  private final AtomicLong unreadBytes = new AtomicLong();
+
+  /** Guards the two that follow. */
+  private final Object output = new Object();
+
+  private long unreadBytes;
+  private boolean abandoned;
 
   /** Held while the answer that ends the negotiation is sent, and while an event is. */
   private final Object negotiation = new Object();
 
   private volatile boolean negotiated;
   private volatile boolean oobEnabled;
-  private volatile boolean abandoned;
 
   // What follows belongs to the I/O thread.
   private final FrameBudget.Account account;
@@ -81,6 +83,11 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
     return client;
   }
 
+  /** The connection, to be closed or waited for. */
+  Channel channel() {
+    return channel;
+  }
+
   CommandDispatcher.RequestQueue queue() {
     return queue;
   }
@@ -103,11 +110,15 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
 
   /** How many bytes of output the client has not read. */
   long unreadBytes() {
-    return unreadBytes.get();
+    synchronized (output) {
+      return unreadBytes;
+    }
   }
 
   boolean isAbandoned() {
-    return abandoned;
+    synchronized (output) {
+      return abandoned;
+    }
   }
 
   // Input.
@@ -177,10 +188,7 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
   }
 
   private boolean hasRoom() {
-    return !ending
-        && !abandoned
-        && unreadBytes.get() < PAUSE_UNREAD_BYTES
-        && server.dispatcher().hasRoom(this);
+    return !ending && unreadBytes() < PAUSE_UNREAD_BYTES && server.dispatcher().hasRoom(this);
   }
 
   @Override
@@ -272,22 +280,35 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
 
   /** Sends a message, which must not be changed any more. Any thread. */
   void send(byte[] line) {
-    if (abandoned) {
+    if (isAbandoned()) {
       return;
     }
-    long unread = unreadBytes.addAndGet(line.length);
-    server.unreadChanged(line.length);
+    long unread = count(line.length);
     channel
         .writeAndFlush(Unpooled.wrappedBuffer(line))
         .addListener(_ -> {
-          unreadBytes.addAndGet(-line.length);
-          server.unreadChanged(-line.length);
+          long _ = count(-line.length);
           outputTaken();
         });
     // A single message is sent whatever its size.
     if (unread > server.settings().maxUnreadBytes() && unread > line.length) {
       abandon();
     }
+  }
+
+  /** Counts unread output here, and for all clients together unless this one counts no more. */
+  private long count(int bytes) {
+    long unread;
+    boolean counted;
+    synchronized (output) {
+      unreadBytes += bytes;
+      unread = unreadBytes;
+      counted = !abandoned;
+    }
+    if (counted) {
+      server.unreadChanged(bytes);
+    }
+    return unread;
   }
 
   private void outputTaken() {
@@ -300,14 +321,19 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
 
   /** Disconnects a client that does not read. Any thread. */
   void abandon() {
-    if (!abandoned) {
+    long unread;
+    synchronized (output) {
+      if (abandoned) {
+        return;
+      }
       abandoned = true;
-      LOG.warn(
-          "client disconnected because it does not read client={} unread_bytes={}",
-          client,
-          unreadBytes.get());
-      var _ = channel.close();
+      unread = unreadBytes;
     }
+    // As good as given back, so that nobody else is chosen before it is.
+    server.unreadChanged(-unread);
+    LOG.warn(
+        "client disconnected because it does not read client={} unread_bytes={}", client, unread);
+    var _ = channel.close();
   }
 
   // The end.
@@ -327,18 +353,9 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
   }
 
   private void endIfDone(boolean requestsAnswered) {
-    if (requestsAnswered && unreadBytes.get() == 0) {
+    if (requestsAnswered && unreadBytes() == 0) {
       var _ = channel.close();
     }
-  }
-
-  /** Ends at once, whatever is unsent; done when the future is. Any thread. */
-  ChannelFuture end() {
-    return channel.close();
-  }
-
-  ChannelFuture closed() {
-    return channel.closeFuture();
   }
 
   @Override

@@ -74,6 +74,8 @@ class HumanMonitorIT {
         "migrate_set_capability \"xbzrle ~ migrate_set_capability: string expected#Try \"help"
             + " migrate_set_capability\" for more information",
         "migrate_set_capability bogus on ~ Error: invalid parameter value: bogus",
+        "migrate_set_capability events ~ Expected 'on' or 'off'#Try \"help"
+            + " migrate_set_capability\" for more information",
         "migrate_set_capability xbzrle maybe ~ Expected 'on' or 'off'#Try \"help"
             + " migrate_set_capability\" for more information",
         "migrate_set_capability xbzrle 1 ~ Expected 'on' or 'off'#Try \"help"
@@ -118,6 +120,20 @@ class HumanMonitorIT {
   void answersAsQemuDoes(String line, String expected) throws Exception {
     String lines = expected.isEmpty() ? "" : expected.replace("#", "\r\n") + "\r\n";
     assertThat(hmp(line)).isEqualTo(lines);
+  }
+
+  @Test
+  void aVcpuThatIsNotThereIsRefused() throws Exception {
+    String command =
+        "{\"execute\": \"human-monitor-command\", \"arguments\": {\"command-line\": \"info"
+            + " name\", \"cpu-index\": %d}}";
+    client.send(command.formatted(0));
+    assertThat(client.line()).isEqualTo("{\"return\": \"guest\\r\\n\"}");
+    client.send(command.formatted(5));
+    assertThat(client.line())
+        .isEqualTo(
+            "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Parameter 'cpu-index' expects"
+                + " a CPU number\"}}");
   }
 
   @Test

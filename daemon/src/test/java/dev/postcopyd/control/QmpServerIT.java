@@ -676,7 +676,7 @@ class QmpServerIT {
         limited.emit(sent++);
         assertThat(good.line()).contains("MIGRATION_PASS");
       }
-      assertThat(worst.rest()).startsWith("{\"return\": \"xxx");
+      assertThat(worst.rest().contains("{\"return\": \"xxx")).isTrue();
       for (int i = 0; i < sent; i++) {
         assertThat(bad.line()).contains("MIGRATION_PASS");
       }
