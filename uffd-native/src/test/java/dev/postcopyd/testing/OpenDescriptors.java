@@ -6,15 +6,19 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 
 /** What this process has open, for tests that look for leaks. */
 public final class OpenDescriptors {
+  private static final Pattern OF_THE_JVM =
+      Pattern.compile("/proc/|\\.jar$|\\.class$|^/dev/u?random$");
+
   private OpenDescriptors() {}
 
   /**
    * Every open descriptor with what it leads to, less those that the JVM opens and closes by
-   * itself: jars, class files, and the directory being listed.
+   * itself: jars, class files, random numbers, and the directory being listed.
    */
   public static Map<Integer, String> now() {
     Map<Integer, String> open = new TreeMap<>();
@@ -22,9 +26,7 @@ public final class OpenDescriptors {
       entries.forEach(entry -> {
         try {
           String target = Files.readSymbolicLink(entry).toString();
-          if (!target.contains("/proc/")
-              && !target.endsWith(".jar")
-              && !target.endsWith(".class")) {
+          if (!OF_THE_JVM.matcher(target).find()) {
             open.put(Integer.valueOf(entry.getFileName().toString()), target);
           }
         } catch (IOException gone) {
