@@ -31,7 +31,7 @@ public final class ReplaySession implements QmpFramer.Sink, AutoCloseable {
   private final FrameBudget budget = new FrameBudget(FrameBudget.DEFAULT_TOTAL_BYTES * 10);
   private final FrameBudget.Account account = budget.openAccount();
   private final QmpFramer framer = new QmpFramer(QmpLimits.DEFAULT, account, this);
-  private final StringBuilder output = new StringBuilder();
+  private final List<String> lines = new ArrayList<>();
   private boolean negotiated;
   private boolean oobEnabled;
 
@@ -49,13 +49,9 @@ public final class ReplaySession implements QmpFramer.Sink, AutoCloseable {
     feed(input, 0, input.length);
   }
 
-  /** All lines so far; each must end as a line of QMP does. */
+  /** All lines so far, without their ends. */
   public List<String> lines() {
-    List<String> lines = new ArrayList<>(List.of(output.toString().split("\r\n", -1)));
-    if (!lines.removeLast().isEmpty()) {
-      throw new AssertionError("no line end: " + output);
-    }
-    return lines;
+    return List.copyOf(lines);
   }
 
   /** What is held of the frame budget now. */
@@ -88,7 +84,11 @@ public final class ReplaySession implements QmpFramer.Sink, AutoCloseable {
       } catch (QmpException e) {
         answer = e.toFailure(request.id());
       }
-      output.append(new String(QmpMessageWriter.write(answer), StandardCharsets.US_ASCII));
+      String line = new String(QmpMessageWriter.write(answer), StandardCharsets.US_ASCII);
+      if (!line.endsWith("\r\n")) {
+        throw new AssertionError("no line end: " + line);
+      }
+      lines.add(line.substring(0, line.length() - 2));
     }
   }
 
