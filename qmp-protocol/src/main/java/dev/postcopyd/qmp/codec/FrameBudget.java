@@ -11,8 +11,8 @@ import java.util.concurrent.atomic.AtomicLong;
  * that client with QEMU's size error; nobody waits. Thread-safe.
  */
 public final class FrameBudget {
-  /** Room for a few of the largest messages at once, or for very many ordinary ones. */
-  public static final long DEFAULT_TOTAL_BYTES = 48L << 20;
+  /** Room for one message of the largest size, parsed, or for very many ordinary ones. */
+  public static final long DEFAULT_TOTAL_BYTES = 32L << 20;
 
   private final long totalBytes;
   private final AtomicLong reservedBytes = new AtomicLong();

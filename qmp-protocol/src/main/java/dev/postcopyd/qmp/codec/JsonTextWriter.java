@@ -3,7 +3,11 @@ package dev.postcopyd.qmp.codec;
 import java.math.BigDecimal;
 import java.math.MathContext;
 import java.math.RoundingMode;
+import java.util.ArrayDeque;
+import java.util.Deque;
+import java.util.Iterator;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 
 /**
@@ -24,34 +28,69 @@ final class JsonTextWriter {
     this.out = out;
   }
 
-  void write(JsonNode value) {
+  /** Not recursive: a client's id may be nested deeper than a thread's stack is tall. */
+  void write(JsonNode root) {
+    Deque<Level> open = new ArrayDeque<>();
+    JsonNode value = root;
+    while (true) {
+      if (value.isContainer()) {
+        out.append(value.isObject() ? '{' : '[');
+        open.push(new Level(value));
+      } else {
+        writeScalar(value);
+      }
+      Level level = open.peek();
+      while (level != null && !level.hasNext()) {
+        out.append(level.end);
+        open.pop();
+        level = open.peek();
+      }
+      if (level == null) {
+        return;
+      }
+      value = level.next();
+    }
+  }
+
+  /** An object or array that has been begun. */
+  private final class Level {
+    private final @Nullable Iterator<Map.Entry<String, JsonNode>> members;
+    private final Iterator<JsonNode> elements;
+    private final char end;
+    private boolean first = true;
+
+    private Level(JsonNode container) {
+      members = container.isObject() ? container.properties().iterator() : null;
+      elements = container.iterator();
+      end = container.isObject() ? '}' : ']';
+    }
+
+    private boolean hasNext() {
+      return elements.hasNext();
+    }
+
+    /** Writes what stands before the next value, and goes on to it. */
+    private JsonNode next() {
+      if (!first) {
+        out.append(", ");
+      }
+      first = false;
+      if (members != null) {
+        writeString(members.next().getKey());
+        out.append(": ");
+      }
+      return elements.next();
+    }
+  }
+
+  private void writeScalar(JsonNode value) {
     switch (value.getNodeType()) {
-      case OBJECT -> {
-        String before = "{";
-        for (Map.Entry<String, JsonNode> member : value.properties()) {
-          out.append(before);
-          writeString(member.getKey());
-          out.append(": ");
-          write(member.getValue());
-          before = ", ";
-        }
-        out.append(value.isEmpty() ? "{}" : "}");
-      }
-      case ARRAY -> {
-        String before = "[";
-        for (JsonNode element : value) {
-          out.append(before);
-          write(element);
-          before = ", ";
-        }
-        out.append(value.isEmpty() ? "[]" : "]");
-      }
       case STRING -> writeString(value.stringValue());
       case NUMBER -> writeNumber(value);
       case BOOLEAN -> out.append(value.booleanValue());
       case NULL -> out.append("null");
-      case BINARY, MISSING, POJO ->
-          throw new IllegalStateException("no JSON value: " + value.getNodeType());
+      case OBJECT, ARRAY, BINARY, MISSING, POJO ->
+          throw new IllegalStateException("no scalar of JSON: " + value.getNodeType());
     }
   }
 

@@ -2,9 +2,13 @@ package dev.postcopyd.qmp.codec;
 
 import java.math.BigInteger;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayDeque;
+import java.util.Deque;
+import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.node.ArrayNode;
 import tools.jackson.databind.node.BooleanNode;
+import tools.jackson.databind.node.ContainerNode;
 import tools.jackson.databind.node.DoubleNode;
 import tools.jackson.databind.node.JsonNodeFactory;
 import tools.jackson.databind.node.NullNode;
@@ -14,9 +18,10 @@ import tools.jackson.databind.node.ObjectNode;
  * Builds the tree of one frame, and refuses what is no JSON in QEMU's words.
  *
  * <p>The frame has passed the lexer and the limits, so depth is bounded and tokens are well formed;
- * this is a plain recursive descent over the same lexer. It is not Jackson's parser because each
- * mistake has a text of its own, which clients see. Numbers are kept as QEMU keeps them: signed,
- * else unsigned 64-bit, else double. One object parses one frame; not thread-safe.
+ * this walks over the same lexer, with the open objects and arrays on a stack of its own because a
+ * thread's stack may be small. It is not Jackson's parser because each mistake has a text of its
+ * own, which clients see. Numbers are kept as QEMU keeps them: signed, else unsigned 64-bit, else
+ * double. One object parses one frame; not thread-safe.
  */
 final class JsonValueParser {
   /** QEMU builds a message in 1 KiB, the final zero included; a long word is cut there. */
@@ -29,6 +34,7 @@ final class JsonValueParser {
 
   private final byte[] text;
   private final int length;
+  private final Deque<Level> open = new ArrayDeque<>();
 
   private int token;
   private int tokenStart;
@@ -41,15 +47,32 @@ final class JsonValueParser {
 
   /** Parses the first {@code length} bytes of {@code text}. */
   static JsonNode parse(byte[] text, int length) throws QmpParseException {
-    JsonValueParser parser = new JsonValueParser(text, length);
-    parser.advance();
-    return parser.value();
+    return new JsonValueParser(text, length).value();
   }
 
   private JsonNode value() throws QmpParseException {
+    advance();
+    while (true) {
+      JsonNode value = beginValue();
+      if (value instanceof ContainerNode<?> container) {
+        advance();
+        if (token != end(container)) {
+          open.push(new Level(container));
+          continue;
+        }
+      }
+      JsonNode whole = endValue(value);
+      if (whole != null) {
+        return whole;
+      }
+    }
+  }
+
+  /** A value without members, or the beginning of one with. */
+  private JsonNode beginValue() throws QmpParseException {
     return switch (token) {
-      case JsonLexer.BEGIN_OBJECT -> object();
-      case JsonLexer.BEGIN_ARRAY -> array();
+      case JsonLexer.BEGIN_OBJECT -> NODES.objectNode();
+      case JsonLexer.BEGIN_ARRAY -> NODES.arrayNode();
       case JsonLexer.STRING ->
           NODES.stringNode(JsonStringDecoder.decode(text, tokenStart, tokenEnd));
       case JsonLexer.INTEGER -> integer();
@@ -60,52 +83,65 @@ final class JsonValueParser {
     };
   }
 
-  private ObjectNode object() throws QmpParseException {
-    ObjectNode object = NODES.objectNode();
-    advance();
-    if (token == JsonLexer.END_OBJECT) {
-      return object;
-    }
-    while (true) {
-      member(object);
-      advance();
-      if (token == JsonLexer.END_OBJECT) {
-        return object;
+  /**
+   * Puts a complete value where it belongs, and whatever becomes complete by that.
+   *
+   * @return the outermost value if that is complete; else null, with the next value's first token
+   */
+  private @Nullable JsonNode endValue(JsonNode complete) throws QmpParseException {
+    JsonNode value = complete;
+    while (!open.isEmpty()) {
+      Level level = open.getFirst();
+      if (level.container instanceof ObjectNode && level.key == null) {
+        level.key = key(value);
+        return null;
       }
-      expect(JsonLexer.COMMA, "expected separator in dict");
+      level.add(value);
       advance();
+      if (token != end(level.container)) {
+        boolean inObject = level.container instanceof ObjectNode;
+        expect(JsonLexer.COMMA, "expected separator in " + (inObject ? "dict" : "list"));
+        advance();
+        return null;
+      }
+      value = open.pop().container;
     }
+    return value;
   }
 
-  private void member(ObjectNode object) throws QmpParseException {
-    JsonNode key = value();
-    if (!key.isString()) {
+  /** Any value may stand where a key should; that it is none shows when it is complete. */
+  private String key(JsonNode value) throws QmpParseException {
+    if (!value.isString()) {
       throw error("key is not a string in object");
     }
     advance();
     expect(JsonLexer.COLON, "missing : in object pair");
     advance();
-    JsonNode value = value();
-    if (object.has(key.stringValue())) {
-      throw error("duplicate key");
-    }
-    object.set(key.stringValue(), value);
+    return value.stringValue();
   }
 
-  private ArrayNode array() throws QmpParseException {
-    ArrayNode array = NODES.arrayNode();
-    advance();
-    if (token == JsonLexer.END_ARRAY) {
-      return array;
+  private static int end(ContainerNode<?> container) {
+    return container instanceof ObjectNode ? JsonLexer.END_OBJECT : JsonLexer.END_ARRAY;
+  }
+
+  /** An object or array that has begun and not ended. */
+  private static final class Level {
+    private final ContainerNode<?> container;
+    private @Nullable String key;
+
+    private Level(ContainerNode<?> container) {
+      this.container = container;
     }
-    while (true) {
-      array.add(value());
-      advance();
-      if (token == JsonLexer.END_ARRAY) {
-        return array;
+
+    private void add(JsonNode value) throws QmpParseException {
+      if (container instanceof ArrayNode array) {
+        array.add(value);
+      } else if (container instanceof ObjectNode object) {
+        if (object.putIfAbsent(key, value) != null) {
+          throw error("duplicate key");
+        }
+        key = null;
       }
-      expect(JsonLexer.COMMA, "expected separator in list");
-      advance();
     }
   }
 

@@ -67,9 +67,9 @@ public final class QmpMessageWriter {
   public static ObjectNode version(QmpVersion version) {
     ObjectNode json = QmpJson.object();
     json.putObject("qemu")
-        .put("micro", version.micro())
-        .put("minor", version.minor())
-        .put("major", version.major());
+        .put("micro", (long) version.micro())
+        .put("minor", (long) version.minor())
+        .put("major", (long) version.major());
     return json.put("package", version.packageName());
   }
 
@@ -87,7 +87,7 @@ public final class QmpMessageWriter {
     Instant timestamp = event.timestamp();
     json.putObject("timestamp")
         .put("seconds", timestamp.getEpochSecond())
-        .put("microseconds", timestamp.getNano() / NANOS_PER_MICRO);
+        .put("microseconds", (long) timestamp.getNano() / NANOS_PER_MICRO);
     json.put("event", event.name());
     if (event.data() != null) {
       json.set("data", event.data());

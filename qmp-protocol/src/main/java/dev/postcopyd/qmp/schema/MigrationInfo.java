@@ -1,6 +1,8 @@
 package dev.postcopyd.qmp.schema;
 
 import dev.postcopyd.qmp.qapi.QapiFeatures;
+import dev.postcopyd.qmp.qapi.QapiInt;
+import dev.postcopyd.qmp.qapi.ScalarType;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -42,13 +44,13 @@ public record MigrationInfo(
     @Nullable List<String> blockedReasons,
     @Nullable Long postcopyBlocktime,
     @Nullable List<Long> postcopyVcpuBlocktime,
-    @QapiFeatures("unstable") @Nullable Long postcopyLatency,
-    @QapiFeatures("unstable") @Nullable List<Long> postcopyLatencyDist,
-    @QapiFeatures("unstable") @Nullable List<Long> postcopyVcpuLatency,
-    @QapiFeatures("unstable") @Nullable Long postcopyNonVcpuLatency,
+    @QapiFeatures("unstable") @QapiInt(ScalarType.UINT64) @Nullable Long postcopyLatency,
+    @QapiFeatures("unstable") @QapiInt(ScalarType.UINT64) @Nullable List<Long> postcopyLatencyDist,
+    @QapiFeatures("unstable") @QapiInt(ScalarType.UINT64) @Nullable List<Long> postcopyVcpuLatency,
+    @QapiFeatures("unstable") @QapiInt(ScalarType.UINT64) @Nullable Long postcopyNonVcpuLatency,
     @Nullable List<SocketAddress> socketAddress,
-    @Nullable Long dirtyLimitThrottleTimePerRound,
-    @Nullable Long dirtyLimitRingFullTime) {
+    @QapiInt(ScalarType.UINT64) @Nullable Long dirtyLimitThrottleTimePerRound,
+    @QapiInt(ScalarType.UINT64) @Nullable Long dirtyLimitRingFullTime) {
 
   /** Starts from nothing. */
   public static Builder builder() {

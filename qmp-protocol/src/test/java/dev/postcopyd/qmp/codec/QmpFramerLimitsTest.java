@@ -212,4 +212,57 @@ class QmpFramerLimitsTest {
           .startsWith("!JSON parse error, stray '\"xxx");
     }
   }
+
+  @Test
+  void theLargestMessageFitsIntoTheDefaultBudget() throws Exception {
+    FrameBudget defaultBudget = new FrameBudget(FrameBudget.DEFAULT_TOTAL_BYTES);
+    int payload = QmpLimits.DEFAULT.maxMessageBytes() - "{'id':''}".length();
+    List<String> ids = new ArrayList<>();
+    QmpFramer.Sink sink =
+        new QmpFramer.Sink() {
+          @Override
+          public void complete(byte[] text, int length, FrameBudget.Lease lease) {
+            try (lease) {
+              ids.add(QmpJson.parseFrame(text, length).get("id").stringValue());
+            } catch (QmpParseException e) {
+              throw new AssertionError(e);
+            }
+          }
+
+          @Override
+          public void malformed(String description) {
+            throw new AssertionError(description);
+          }
+        };
+    try (FrameBudget.Account account = defaultBudget.openAccount();
+        QmpFramer framer = new QmpFramer(QmpLimits.DEFAULT, account, sink)) {
+      String message = "{'id':'" + "x".repeat(payload) + "'}";
+      framer.feed(ByteBuffer.wrap(message.getBytes(StandardCharsets.US_ASCII)));
+      assertThat(ids).hasSize(1);
+      assertThat(ids.getFirst()).hasSize(payload);
+      assertThat(defaultBudget.reservedBytes()).isZero();
+    }
+  }
+
+  @Test
+  void theDeepestMessageFitsOntoASmallStack() throws Exception {
+    int depth = QmpLimits.DEFAULT.maxDepth();
+    String deepest = "{\"a\": ".repeat(depth - 1) + "[]" + "}".repeat(depth - 1);
+    List<String> written = new ArrayList<>();
+    List<Throwable> trouble = new ArrayList<>();
+    Runnable roundTrip =
+        () -> {
+          try {
+            written.add(QmpJson.write(QmpJson.parse(deepest)));
+          } catch (QmpParseException e) {
+            throw new AssertionError(e);
+          }
+        };
+    Thread thread = new Thread(null, roundTrip, "small stack", 512 << 10);
+    thread.setUncaughtExceptionHandler((failed, e) -> trouble.add(e));
+    thread.start();
+    thread.join();
+    assertThat(trouble).isEmpty();
+    assertThat(written).containsExactly(deepest);
+  }
 }
