@@ -6,8 +6,10 @@ import dev.postcopyd.snapshot.SnapshotOpener;
 import dev.postcopyd.stream.StreamFormatException;
 import java.io.IOException;
 import java.nio.file.Path;
+import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
+import picocli.CommandLine.TypeConversionException;
 
 /** The snapshot that a command works on, as users name it. */
 final class SnapshotArgument {
@@ -18,10 +20,25 @@ final class SnapshotArgument {
 
   @Option(
       names = "--offset",
+      converter = Offset.class,
       paramLabel = "BYTES",
       description =
           "Where in the file a mapped-ram stream begins, as in file:PATH,offset=BYTES; 0x for hex.")
   private long offsetBytes;
+
+  /** A number of bytes, decimal or with 0x. */
+  static final class Offset implements ITypeConverter<Long> {
+    @Override
+    public Long convert(String value) {
+      try {
+        return value.startsWith("0x")
+            ? Long.parseUnsignedLong(value.substring(2), 16)
+            : Long.parseUnsignedLong(value);
+      } catch (NumberFormatException e) {
+        throw new TypeConversionException("'" + value + "' is not a number of bytes");
+      }
+    }
+  }
 
   Path path() {
     return Path.of(path);

@@ -9,6 +9,7 @@ import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
 import dev.postcopyd.qmp.schema.MigrationAddress;
 import dev.postcopyd.qmp.schema.MigrationCapability;
 import dev.postcopyd.qmp.schema.MigrationInfo;
+import dev.postcopyd.qmp.schema.MigrationMode;
 import dev.postcopyd.qmp.schema.MigrationParameters;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.StatusInfo;
@@ -53,6 +54,12 @@ final class LocalMigrationControl implements MigrationControl {
 
   @Override
   public void checkParameters(MigrationParameters wanted) throws QmpException {
+    if (wanted.mode() != MigrationMode.NORMAL) {
+      throw new QmpException(
+          "Parameter mode="
+              + wanted.mode().wireName()
+              + " is not supported by postcopyd with the guest 'memory'");
+    }
     if (!wanted.tlsCreds().isEmpty()) {
       throw new QmpException(
           "Parameter tls-creds is not supported by postcopyd with the guest 'memory'");
@@ -112,9 +119,13 @@ final class LocalMigrationControl implements MigrationControl {
             : "Enable postcopy with migrate_set_capability before the start of migration");
   }
 
+  /** As in QEMU, naming the state that holds is no error, though nothing here waits in one. */
   @Override
   public void continueFrom(MigrationStatus expected) throws QmpException {
-    throw new QmpException("Migration not in expected state: " + migrations.status().wireName());
+    MigrationStatus status = migrations.status();
+    if (status != expected) {
+      throw new QmpException("Migration not in expected state: " + status.wireName());
+    }
   }
 
   @Override

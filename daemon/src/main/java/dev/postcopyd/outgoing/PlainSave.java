@@ -74,7 +74,7 @@ public final class PlainSave {
     return scannedBytes.sum();
   }
 
-  /** Bytes of pages that were not zero, of the blocks that are done. */
+  /** Bytes of pages that were not zero, and so were written. */
   public long writtenBytes() {
     return writtenPages.sum() * PAGE_BYTES;
   }
@@ -154,14 +154,17 @@ public final class PlainSave {
   private void writeBlock(MappedRamWriter writer, RamBlock block) throws IOException {
     long address = guest.memoryOf(block).address();
     long done = 0;
+    long stored = 0;
     while (done < block.usedLengthBytes()) {
       checkCancelled();
       long step = Math.min(STEP_BYTES, block.usedLengthBytes() - done);
       writer.writeNonZeroPages(block.index(), done / PAGE_BYTES, step / PAGE_BYTES, address + done);
       done += step;
+      long storedNow = writer.storedPages(block.index());
+      writtenPages.add(storedNow - stored);
+      stored = storedNow;
       scannedBytes.add(step);
     }
-    writtenPages.add(writer.storedPages(block.index()));
   }
 
   private void checkCancelled() throws CancelledException {
