@@ -124,6 +124,12 @@ final class MappedRamParser {
     StreamRecord record = decoder.next();
     if (record instanceof Command command) {
       commandBeforeRam = notDelimitable(command, "before RAM", start);
+      if (command.payloadLengthBytes() > in.remainingBytes()) {
+        throw new StreamFormatException(
+            "command %d (%d bytes) ends beyond the end of the file"
+                .formatted(command.id(), command.payloadLengthBytes()),
+            start);
+      }
       in.seek(in.offsetBytes() + command.payloadLengthBytes());
       start = in.offsetBytes();
       record = decoder.next();
