@@ -40,7 +40,8 @@ class MappedRamFileFuzzTest {
     try {
       parse(file);
     } catch (StreamFormatException e) {
-      assertThat(e.offsetBytes()).isBetween(0L, (long) file.length);
+      // It says where something was expected, and that may be beyond the end of a truncated file.
+      assertThat(e.offsetBytes()).isNotNegative();
     }
   }
 
