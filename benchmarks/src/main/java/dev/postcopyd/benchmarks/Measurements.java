@@ -1,0 +1,45 @@
+package dev.postcopyd.benchmarks;
+
+import java.util.HashMap;
+import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/** What a measured process printed: lines of {@code key=number}; other lines are passed over. */
+record Measurements(Map<String, Double> values) {
+  private static final Pattern LINE =
+      Pattern.compile("^(?<key>\\w+)=(?<number>-?\\d+(\\.\\d+)?)$", Pattern.MULTILINE);
+
+  Measurements {
+    values = Map.copyOf(values);
+  }
+
+  static Measurements parse(String output) {
+    Map<String, Double> values = new HashMap<>();
+    Matcher matcher = LINE.matcher(output);
+    while (matcher.find()) {
+      values.put(matcher.group("key"), Double.valueOf(matcher.group("number")));
+    }
+    return new Measurements(values);
+  }
+
+  double get(String key) {
+    Double value = values.get(key);
+    if (value == null) {
+      throw new IllegalStateException("no " + key + " among " + values.keySet());
+    }
+    return value;
+  }
+
+  double micros(String key) {
+    return get(key) / 1e3;
+  }
+
+  double millis(String key) {
+    return get(key) / 1e6;
+  }
+
+  double seconds(String key) {
+    return get(key) / 1e9;
+  }
+}
