@@ -97,7 +97,7 @@ final class DemoCommand implements Callable<Integer> {
     report.pages(load.engine().orElseThrow().progress());
     report.latencies("fault read → page placed", daemon.metrics().faultLatencies());
     toucher.ifPresent(guestThreads ->
-        report.latencies("guest thread's touch of a missing page", guestThreads.latencies()));
+        report.latencies("touch by a guest thread, page missing or not", guestThreads.latencies()));
     long differing =
         GuestComparison.differingPages(
             daemon.guest().orElseThrow(), snapshot.path(), snapshot.offsetBytes());
