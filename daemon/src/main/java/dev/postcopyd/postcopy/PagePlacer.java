@@ -10,11 +10,16 @@ import dev.postcopyd.page.RamBlock;
  * allocate when all goes well.
  */
 public interface PagePlacer {
-  /** Places the bytes at native address {@code sourceAddress}. */
-  PlaceResult placeData(RamBlock block, long firstPageIndex, int pageCount, long sourceAddress);
+  /**
+   * Places the bytes at native address {@code sourceAddress}.
+   *
+   * @param urgency whether somebody waits: a placer with more than one way into the guest chooses
+   */
+  PlaceResult placeData(
+      RamBlock block, long firstPageIndex, int pageCount, long sourceAddress, Urgency urgency);
 
   /** Places zero pages. */
-  PlaceResult placeZero(RamBlock block, long firstPageIndex, int pageCount);
+  PlaceResult placeZero(RamBlock block, long firstPageIndex, int pageCount, Urgency urgency);
 
   /** Wakes whoever waits for a page that has been placed already. */
   void wake(RamBlock block, long pageIndex);

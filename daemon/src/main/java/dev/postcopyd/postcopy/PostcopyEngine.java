@@ -131,7 +131,7 @@ public final class PostcopyEngine implements FaultSink, PageSink {
   @Override
   public void data(
       RamBlock block, long firstPageIndex, int pageCount, long sourceAddress, Urgency urgency) {
-    PlaceResult result = placer.placeData(block, firstPageIndex, pageCount, sourceAddress);
+    PlaceResult result = placer.placeData(block, firstPageIndex, pageCount, sourceAddress, urgency);
     int placed = settle(block, firstPageIndex, pageCount, result);
     if (placed > 0) {
       long bytes = block.hostPageSize().offsetOf(placed);
@@ -143,7 +143,7 @@ public final class PostcopyEngine implements FaultSink, PageSink {
 
   @Override
   public void zero(RamBlock block, long firstPageIndex, int pageCount, Urgency urgency) {
-    PlaceResult result = placer.placeZero(block, firstPageIndex, pageCount);
+    PlaceResult result = placer.placeZero(block, firstPageIndex, pageCount, urgency);
     int placed = settle(block, firstPageIndex, pageCount, result);
     if (placed > 0) {
       long bytes = block.hostPageSize().offsetOf(placed);

@@ -234,12 +234,13 @@ class PostcopyEngineTest {
     int refuseAfter = -1;
 
     @Override
-    public PlaceResult placeData(RamBlock block, long first, int count, long source) {
+    public PlaceResult placeData(
+        RamBlock block, long first, int count, long source, Urgency urgency) {
       return place(first, count);
     }
 
     @Override
-    public PlaceResult placeZero(RamBlock block, long first, int count) {
+    public PlaceResult placeZero(RamBlock block, long first, int count, Urgency urgency) {
       return place(first, count);
     }
 

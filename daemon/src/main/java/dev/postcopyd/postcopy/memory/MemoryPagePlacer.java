@@ -4,6 +4,7 @@ import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.posix.GuestMemoryAccess;
 import dev.postcopyd.postcopy.PagePlacer;
 import dev.postcopyd.postcopy.PlaceResult;
+import dev.postcopyd.postcopy.Urgency;
 
 /**
  * Places pages into plain memory of the daemon by copying: what a load without postcopy does, for
@@ -23,7 +24,7 @@ public final class MemoryPagePlacer implements PagePlacer {
 
   @Override
   public PlaceResult placeData(
-      RamBlock block, long firstPageIndex, int pageCount, long sourceAddress) {
+      RamBlock block, long firstPageIndex, int pageCount, long sourceAddress, Urgency urgency) {
     GuestMemoryAccess.copy(
         baseAddresses[block.index()] + block.offsetOf(firstPageIndex),
         sourceAddress,
@@ -32,7 +33,8 @@ public final class MemoryPagePlacer implements PagePlacer {
   }
 
   @Override
-  public PlaceResult placeZero(RamBlock block, long firstPageIndex, int pageCount) {
+  public PlaceResult placeZero(
+      RamBlock block, long firstPageIndex, int pageCount, Urgency urgency) {
     return PlaceResult.PLACED;
   }
 

@@ -6,6 +6,7 @@ import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.MemoryMapping;
 import dev.postcopyd.postcopy.PagePlacer;
 import dev.postcopyd.postcopy.PlaceResult;
+import dev.postcopyd.postcopy.Urgency;
 import dev.postcopyd.uffd.UffdResult;
 import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
@@ -37,12 +38,13 @@ public final class UffdPagePlacer implements PagePlacer, AutoCloseable {
 
   @Override
   public PlaceResult placeData(
-      RamBlock block, long firstPageIndex, int pageCount, long sourceAddress) {
+      RamBlock block, long firstPageIndex, int pageCount, long sourceAddress, Urgency urgency) {
     return place(block, firstPageIndex, pageCount, sourceAddress);
   }
 
   @Override
-  public PlaceResult placeZero(RamBlock block, long firstPageIndex, int pageCount) {
+  public PlaceResult placeZero(
+      RamBlock block, long firstPageIndex, int pageCount, Urgency urgency) {
     if (block.hostPageSize().shift() == PageSize.SIZE_4K.shift()) {
       return place(block, firstPageIndex, pageCount, 0);
     }

@@ -9,6 +9,7 @@ import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.GuestMemoryAccess;
 import dev.postcopyd.posix.MemoryMapping;
 import dev.postcopyd.postcopy.PlaceResult;
+import dev.postcopyd.postcopy.Urgency;
 import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
 import java.util.concurrent.TimeUnit;
@@ -52,7 +53,7 @@ class UffdPagePlacerIT {
 
   @Test
   void aRunIsPlacedWhereItBelongs() throws IOException {
-    assertThat(placer.placeData(ram, ram.firstPageIndex() + 2, 3, source.address()))
+    assertThat(placer.placeData(ram, ram.firstPageIndex() + 2, 3, source.address(), Urgency.FAULT))
         .isSameAs(PlaceResult.PLACED);
     guest.disarm();
     assertThat(GuestMemoryAccess.isZero(memory.address(), 2 * 4096)).isTrue();
@@ -63,8 +64,9 @@ class UffdPagePlacerIT {
 
   @Test
   void pagesThatAreThereStayAndTheRestOfTheRunArrives() throws IOException {
-    assertThat(placer.placeZero(ram, ram.firstPageIndex() + 3, 2)).isSameAs(PlaceResult.PLACED);
-    assertThat(placer.placeData(ram, ram.firstPageIndex(), 64, source.address()))
+    assertThat(placer.placeZero(ram, ram.firstPageIndex() + 3, 2, Urgency.FAULT))
+        .isSameAs(PlaceResult.PLACED);
+    assertThat(placer.placeData(ram, ram.firstPageIndex(), 64, source.address(), Urgency.FAULT))
         .isSameAs(PlaceResult.PLACED);
     guest.disarm();
     assertThat(GuestMemoryAccess.equal(memory.address(), source.address(), 3 * 4096)).isTrue();
@@ -79,16 +81,17 @@ class UffdPagePlacerIT {
         Thread.ofPlatform().start(() -> assertThat(memory.populateRead(9 * 4096, 4096)).isZero());
     TimeUnit.MILLISECONDS.sleep(50);
     assertThat(toucher.isAlive()).as("waits for its page").isTrue();
-    assertThat(placer.placeZero(ram, ram.firstPageIndex() + 9, 1)).isSameAs(PlaceResult.PLACED);
+    assertThat(placer.placeZero(ram, ram.firstPageIndex() + 9, 1, Urgency.FAULT))
+        .isSameAs(PlaceResult.PLACED);
     toucher.join();
   }
 
   @Test
   void memoryThatIsGoneIsSaidToBe() {
     memory.close();
-    assertThat(placer.placeData(ram, ram.firstPageIndex(), 4, source.address()))
+    assertThat(placer.placeData(ram, ram.firstPageIndex(), 4, source.address(), Urgency.FAULT))
         .isEqualTo(new PlaceResult.TargetGone(0));
-    assertThat(placer.placeZero(ram, ram.firstPageIndex(), 4))
+    assertThat(placer.placeZero(ram, ram.firstPageIndex(), 4, Urgency.FAULT))
         .isEqualTo(new PlaceResult.TargetGone(0));
   }
 }
