@@ -42,9 +42,7 @@ final class ProductHandler {
     int loaderCpu = Integer.parseInt(args[4]);
     // The listener's class is known before the self-test, as the daemon's is.
     ClientOutcome outcome = new ClientOutcome();
-    long t0 = System.nanoTime();
-    for (int i = 0; i < Integer.getInteger("n", 1); i++) FaultPathSelfTest.run();
-    System.out.println("selftest ms " + (System.nanoTime() - t0) / 1000000);
+    FaultPathSelfTest.run();
     try (ClientConnection client = ClientConnection.accept(socket);
         Userfaultfd uffd = Userfaultfd.adopt(client.hello().userfaultfd());
         Snapshot snapshot = SnapshotOpener.open(NativeFile.open(file, NativeFile.Mode.READ), 0)) {
@@ -83,13 +81,6 @@ final class ProductHandler {
           startOn(placement.loaderCpu(), eagerLoader::start);
         }
       }
-      System.out.println(
-          "served_p50_ns="
-              + metrics.faultLatencies().getValueAtPercentile(50)
-              + " p90 "
-              + metrics.faultLatencies().getValueAtPercentile(90)
-              + " p99 "
-              + metrics.faultLatencies().getValueAtPercentile(99));
       System.out.println("faults_served=" + engine.progress().faults());
     }
   }

@@ -270,9 +270,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
         engine.map(LocalMigrations::ramOf),
         times.totalNanos(System.nanoTime()),
         times.setupNanos(),
-        of.mode() == Load.Mode.LAZY
-            ? engine.map(lazy -> lazy.blocktime().snapshot())
-            : Optional.empty());
+        of.mode() == Load.Mode.LAZY ? engine.map(PostcopyEngine::blocktime) : Optional.empty());
   }
 
   private static MigrationView.Ram ramOf(PostcopyEngine engine) {

@@ -6,6 +6,7 @@ import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.posix.GuestMemoryAccess;
 import dev.postcopyd.posix.MemoryMapping;
+import dev.postcopyd.posix.MemorySegmentKinds;
 import dev.postcopyd.postcopy.EagerLoader;
 import dev.postcopyd.postcopy.EngineListener;
 import dev.postcopyd.postcopy.FaultThread;
@@ -40,7 +41,7 @@ import org.jspecify.annotations.Nullable;
 public final class FaultPathSelfTest {
   private static final int PAGES = 2048;
   private static final long PAGE_BYTES = 4096;
-  private static final int REAL_FAULTS = 256;
+  private static final int REAL_FAULTS = 512;
   private static final int DIRECT_FAULTS = 1024;
   private static final int ROUNDS = 2;
   private static final long DEADLINE_SECONDS = 5;
@@ -54,6 +55,7 @@ public final class FaultPathSelfTest {
    *     says why and what to do
    */
   public static void run() throws IOException {
+    MemorySegmentKinds.load();
     for (int round = 0; round < ROUNDS; round++) {
       runOnce();
     }
@@ -99,13 +101,12 @@ public final class FaultPathSelfTest {
         engine.fault(ram, ram.firstPageIndex() + i, 1, System.nanoTime());
       }
       try (FaultThread thread = new FaultThread(faults, engine, "self-test-faults");
-          EagerLoader loader = new EagerLoader(engine, 1, "self-test-eager")) {
+          EagerLoader loader = new EagerLoader(engine, 1, PAGE_BYTES, "self-test-eager")) {
         thread.start();
-        Thread toucher =
-            Thread.ofPlatform().name("self-test-toucher").daemon().start(() -> touch(guest, ram));
+        // One after the other, and page by page, so that both are done often enough.
+        join(Thread.ofPlatform().name("self-test-toucher").daemon().start(() -> touch(guest, ram)));
         loader.start();
         outcome.await();
-        join(toucher);
       }
     }
   }

@@ -12,8 +12,8 @@ import java.util.List;
  * Latencies go into 24 buckets, bucket N for [2^N, 2^(N+1)) microseconds, as QEMU 10.1 and later
  * have them (the first also takes what is shorter, the last what is longer).
  *
- * <p>Written under the lock of {@link OutstandingFaults}, whose methods allocate nothing once a
- * thread is known; {@link #snapshot} may be called from any thread.
+ * <p>Guarded by the lock of {@link OutstandingFaults}, its only user. Allocates nothing once a
+ * thread is known.
  */
 public final class Blocktime {
   /** The number of latency buckets in QEMU's schema. */
@@ -62,7 +62,7 @@ public final class Blocktime {
     }
   }
 
-  synchronized void begin(int threadId, long nowNanos, int waiting) {
+  void begin(int threadId, long nowNanos, int waiting) {
     admit(threadId);
     if (waiting >= threads && !allBlocked) {
       allBlocked = true;
@@ -70,7 +70,7 @@ public final class Blocktime {
     }
   }
 
-  synchronized void end(int threadId, long waitedNanos, long nowNanos) {
+  void end(int threadId, long waitedNanos, long nowNanos) {
     if (allBlocked) {
       allBlocked = false;
       allBlockedNanos += Math.max(0, nowNanos - allBlockedSinceNanos);
@@ -107,7 +107,7 @@ public final class Blocktime {
     return threads++;
   }
 
-  public synchronized Figures snapshot() {
+  Figures snapshot() {
     List<ThreadFigures> perThread = new ArrayList<>(threads);
     for (int i = 0; i < threads; i++) {
       perThread.add(new ThreadFigures(threadIds[i], faultCounts[i], blockedNanos[i]));

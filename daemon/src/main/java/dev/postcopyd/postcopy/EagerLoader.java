@@ -27,8 +27,15 @@ public final class EagerLoader implements AutoCloseable {
   private volatile boolean stopped;
 
   public EagerLoader(PostcopyEngine engine, int threadCount, String name) {
+    this(engine, threadCount, RUN_BYTES, name);
+  }
+
+  /**
+   * @param runBytes bytes fetched and placed at a time, at least a page; at most {@link #RUN_BYTES}
+   */
+  public EagerLoader(PostcopyEngine engine, int threadCount, long runBytes, String name) {
     this.engine = engine;
-    this.cursor = new ClaimCursor(engine, RUN_BYTES);
+    this.cursor = new ClaimCursor(engine, runBytes);
     for (int i = 0; i < threadCount; i++) {
       threads.add(Thread.ofPlatform().name(name + "-" + i).daemon().unstarted(this::run));
     }
@@ -40,6 +47,7 @@ public final class EagerLoader implements AutoCloseable {
 
   private void run() {
     try {
+      engine.prepareThread();
       loadAll();
     } catch (RuntimeException | Error e) {
       log.error("loader stopped by a bug", e);

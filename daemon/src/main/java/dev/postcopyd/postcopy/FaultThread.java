@@ -1,6 +1,7 @@
 package dev.postcopyd.postcopy;
 
 import java.io.IOException;
+import java.util.concurrent.CountDownLatch;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -17,6 +18,7 @@ public final class FaultThread implements AutoCloseable {
   private final FaultSource source;
   private final PostcopyEngine engine;
   private final Thread thread;
+  private final CountDownLatch prepared = new CountDownLatch(1);
 
   public FaultThread(FaultSource source, PostcopyEngine engine, String name) {
     this.source = source;
@@ -24,12 +26,30 @@ public final class FaultThread implements AutoCloseable {
     this.thread = Thread.ofPlatform().name(name).daemon().unstarted(this::run);
   }
 
+  /** Returns when the thread has all it needs to serve its first fault at once. */
   public void start() {
     thread.start();
+    boolean interrupted = false;
+    while (true) {
+      try {
+        prepared.await();
+        break;
+      } catch (InterruptedException e) {
+        interrupted = true;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
   }
 
   private void run() {
     try {
+      try {
+        engine.prepareThread();
+      } finally {
+        prepared.countDown();
+      }
       source.serve(engine);
     } catch (IOException e) {
       engine.fail("faults can no longer be read: " + e.getMessage());

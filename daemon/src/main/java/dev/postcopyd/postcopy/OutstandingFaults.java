@@ -18,8 +18,8 @@ final class OutstandingFaults {
   private long[] faultNanos = new long[16];
   private volatile int size;
 
-  Blocktime blocktime() {
-    return blocktime;
+  synchronized Blocktime.Figures blocktime() {
+    return blocktime.snapshot();
   }
 
   boolean isEmpty() {

@@ -21,6 +21,9 @@ public interface PagePlacer {
   /** Places zero pages. */
   PlaceResult placeZero(RamBlock block, long firstPageIndex, int pageCount, Urgency urgency);
 
+  /** The same for placing as {@link PostcopyPageHandler#prepareThread} is for fetching. */
+  default void prepareThread() {}
+
   /** Wakes whoever waits for a page that has been placed already. */
   void wake(RamBlock block, long pageIndex);
 }

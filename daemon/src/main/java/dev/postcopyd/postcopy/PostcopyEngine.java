@@ -65,7 +65,8 @@ public final class PostcopyEngine implements FaultSink, PageSink {
     return progress;
   }
 
-  public Blocktime blocktime() {
+  /** How long the guest's threads have waited so far. */
+  public Blocktime.Figures blocktime() {
     return outstanding.blocktime();
   }
 
@@ -123,6 +124,12 @@ public final class PostcopyEngine implements FaultSink, PageSink {
     fail("the guest is gone: " + reason);
   }
 
+  /** Called by each thread before its first fault or load. */
+  void prepareThread() {
+    handler.prepareThread();
+    placer.prepareThread();
+  }
+
   /** Fetches pages that the caller has claimed. */
   void load(RamBlock block, long firstPageIndex, int pageCount) {
     handler.fetch(block, firstPageIndex, pageCount, Urgency.EAGER, this);
@@ -164,6 +171,9 @@ public final class PostcopyEngine implements FaultSink, PageSink {
 
   /** How many pages of a run were placed; takes care of those that were not. */
   private int settle(RamBlock block, long firstPageIndex, int pageCount, PlaceResult result) {
+    if (result instanceof PlaceResult.Placed) {
+      return pageCount; // before the switch, whose first use links a call site
+    }
     return switch (result) {
       case PlaceResult.Placed _ -> pageCount;
       case PlaceResult.TargetGone gone -> {
@@ -190,7 +200,9 @@ public final class PostcopyEngine implements FaultSink, PageSink {
               + " pages from page index "
               + firstPageIndex);
     }
-    outstanding.end(firstPageIndex, pageCount, System.nanoTime(), metrics);
+    if (!outstanding.isEmpty()) {
+      outstanding.end(firstPageIndex, pageCount, System.nanoTime(), metrics);
+    }
     if (remainingPages.addAndGet(-fresh) == 0) {
       listener.allPagesReceived();
     }

@@ -22,6 +22,12 @@ public interface PostcopyPageHandler extends AutoCloseable {
    */
   void fetch(RamBlock block, long firstPageIndex, int pageCount, Urgency urgency, PageSink sink);
 
+  /**
+   * Takes what the calling thread needs for its fetches, so that its first one is as quick as the
+   * others. Called once by each thread of the engine before that.
+   */
+  default void prepareThread() {}
+
   /** Frees what the handler holds. No fetch is under way and none follows. */
   @Override
   void close();

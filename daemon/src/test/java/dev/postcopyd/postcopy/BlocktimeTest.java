@@ -19,7 +19,7 @@ class BlocktimeTest {
       faults.begin(i, 1, 0);
       faults.end(i, 1, latencies[i], metrics);
     }
-    Blocktime.Figures figures = faults.blocktime().snapshot();
+    Blocktime.Figures figures = faults.blocktime();
     assertThat(figures.distribution()).hasSize(24);
     assertThat(figures.distribution().subList(0, 4)).containsExactly(4L, 2L, 1L, 0L);
     assertThat(figures.distribution().get(9)).as("1 ms = [512, 1024) microseconds").isEqualTo(1);
@@ -34,7 +34,7 @@ class BlocktimeTest {
     faults.begin(3, 100, 5_000_000); // both wait
     faults.end(2, 1, 6_000_000, metrics);
     faults.end(3, 1, 9_000_000, metrics);
-    Blocktime.Figures figures = faults.blocktime().snapshot();
+    Blocktime.Figures figures = faults.blocktime();
     assertThat(figures.threads())
         .containsExactly(
             new Blocktime.ThreadFigures(100, 2, 5_000_000),
@@ -49,8 +49,8 @@ class BlocktimeTest {
     faults.begin(1, 100, 500);
     faults.end(0, 64, 1_000, metrics);
     assertThat(faults.isEmpty()).isTrue();
-    assertThat(faults.blocktime().snapshot().faults()).isEqualTo(1);
-    assertThat(faults.blocktime().snapshot().latencyNanos()).isEqualTo(1_000);
+    assertThat(faults.blocktime().faults()).isEqualTo(1);
+    assertThat(faults.blocktime().latencyNanos()).isEqualTo(1_000);
   }
 
   @Test
@@ -60,7 +60,7 @@ class BlocktimeTest {
     }
     faults.end(0, 10_000, 10, metrics);
     assertThat(faults.isEmpty()).isTrue();
-    assertThat(faults.blocktime().snapshot().faults()).isEqualTo(10_000);
-    assertThat(faults.blocktime().snapshot().threads()).hasSize(4096);
+    assertThat(faults.blocktime().faults()).isEqualTo(10_000);
+    assertThat(faults.blocktime().threads()).hasSize(4096);
   }
 }

@@ -44,7 +44,7 @@ class PostcopyEngineTest {
     assertThat(placer.placements.get(5)).isEqualTo(1);
     assertThat(engine.received().isReceived(5)).isTrue();
     assertThat(engine.hasOutstandingFaults()).isFalse();
-    assertThat(engine.blocktime().snapshot().faults()).isEqualTo(1);
+    assertThat(engine.blocktime().faults()).isEqualTo(1);
     assertThat(engine.progress().dataBytes()).isEqualTo(4096);
   }
 
@@ -67,7 +67,7 @@ class PostcopyEngineTest {
     assertThat(engine.hasOutstandingFaults()).isTrue();
     handler.deliverHeld();
     assertThat(engine.hasOutstandingFaults()).isFalse();
-    assertThat(engine.blocktime().snapshot().threads())
+    assertThat(engine.blocktime().threads())
         .singleElement()
         .satisfies(thread -> {
           assertThat(thread.threadId()).isEqualTo(7);

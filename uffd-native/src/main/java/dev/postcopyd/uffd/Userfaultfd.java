@@ -121,6 +121,15 @@ public final class Userfaultfd implements AutoCloseable {
     check(arguments.ioctl(fd, UFFDIO_UNREGISTER), "UFFDIO_UNREGISTER", address, lengthBytes);
   }
 
+  /**
+   * Allocates what the calling thread's first call on any userfaultfd would allocate, so that it is
+   * as quick as those that follow.
+   */
+  public static void prepareThread() {
+    CallArguments _ = CallArguments.ofThread();
+    Libc.prepareThread();
+  }
+
   /** Fills missing pages with a copy of our memory at {@code source}. */
   public UffdResult copy(long destination, long source, long lengthBytes, long mode) {
     CallArguments arguments = CallArguments.ofThread();

@@ -2,6 +2,7 @@ package dev.postcopyd.postcopy.mappedram;
 
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
+import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.postcopy.EagerLoader;
 import dev.postcopyd.postcopy.PageSink;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
@@ -25,7 +26,7 @@ import java.util.List;
  * all. Does not own the snapshot. Nothing is allocated once a thread has its buffer.
  */
 public final class SnapshotPageHandler implements PostcopyPageHandler {
-  private final Snapshot snapshot;
+  private final NativeFile file;
   private final SnapshotBlock[] blocks;
   private final Arena buffers = Arena.ofShared();
   private final ThreadLocal<Stage> stages;
@@ -35,7 +36,7 @@ public final class SnapshotPageHandler implements PostcopyPageHandler {
    * @param largestPage the largest host page size of the guest
    */
   public SnapshotPageHandler(Snapshot snapshot, PageSize largestPage) {
-    this.snapshot = snapshot;
+    this.file = snapshot.file();
     List<SnapshotBlock> list = snapshot.blocks();
     this.blocks = list.toArray(new SnapshotBlock[0]);
     long stageBytes = Math.max(EagerLoader.RUN_BYTES, largestPage.bytes());
@@ -53,6 +54,11 @@ public final class SnapshotPageHandler implements PostcopyPageHandler {
       this.address = segment.address();
       this.lengthBytes = segment.byteSize();
     }
+  }
+
+  @Override
+  public void prepareThread() {
+    Stage _ = stages.get();
   }
 
   @Override
@@ -135,10 +141,8 @@ public final class SnapshotPageHandler implements PostcopyPageHandler {
   private void read(SnapshotBlock stored, long targetPage, long pages, long address)
       throws IOException {
     PageSize size = stored.targetPageSize();
-    snapshot
-        .file()
-        .readFullyAt(
-            address, size.offsetOf(pages), stored.pagesOffsetBytes() + size.offsetOf(targetPage));
+    file.readFullyAt(
+        address, size.offsetOf(pages), stored.pagesOffsetBytes() + size.offsetOf(targetPage));
   }
 
   private static IOException unreadable(RamBlock block, IOException cause) {

@@ -22,7 +22,8 @@ import org.slf4j.LoggerFactory;
  *
  * <p>{@link #serve} sleeps in poll(2) on the userfaultfd and on an eventfd that {@link #stop}
  * signals; the userfaultfd must be non-blocking. Nothing is allocated for a fault. Does not own the
- * userfaultfd; owns its eventfd, which {@link #close} closes after serve has returned.
+ * userfaultfd; owns its eventfd and its poll set, which {@link #close} closes after serve has
+ * returned.
  */
 public final class UffdFaultSource implements FaultSource, PendingEvents, AutoCloseable {
   /** What a userfaultfd over the daemon's own memory is asked for. */
@@ -36,6 +37,7 @@ public final class UffdFaultSource implements FaultSource, PendingEvents, AutoCl
   private final Userfaultfd uffd;
   private final GuestRegions regions;
   private final EventFd stopSignal;
+  private final Poll poll;
   private final UffdEventBuffer events;
   private final UffdEventBuffer eventsWhilePlacing;
   private volatile boolean stopped;
@@ -51,6 +53,7 @@ public final class UffdFaultSource implements FaultSource, PendingEvents, AutoCl
     this.uffd = uffd;
     this.regions = new GuestRegions(table, baseAddresses);
     this.stopSignal = EventFd.create();
+    this.poll = Poll.readable(uffd.fd(), stopSignal.fd());
     this.events = new UffdEventBuffer(EVENTS_PER_READ);
     this.eventsWhilePlacing = new UffdEventBuffer(EVENTS_PER_READ);
   }
@@ -58,18 +61,24 @@ public final class UffdFaultSource implements FaultSource, PendingEvents, AutoCl
   @Override
   public void serve(FaultSink sink) throws IOException {
     servingThread = Thread.currentThread();
-    try (Poll poll = Poll.readable(uffd.fd(), stopSignal.fd())) {
+    try {
+      // The loop is entered once and stays in the code that it is entered with: what it calls is
+      // compiled anew while it runs, so all the work is in there.
       while (!stopped) {
-        poll.await(-1);
-        if (poll.isReadable(0)) {
-          serveReadable(sink);
-        } else if (poll.isBroken(0)) {
-          throw new IOException(
-              "poll on the userfaultfd answers POLLERR: it is not in non-blocking mode");
-        }
+        serveOnce(sink);
       }
     } finally {
       servingThread = null;
+    }
+  }
+
+  private void serveOnce(FaultSink sink) throws IOException {
+    poll.await(-1);
+    if (poll.isReadable(0)) {
+      serveReadable(sink);
+    } else if (poll.isBroken(0)) {
+      throw new IOException(
+          "poll on the userfaultfd answers POLLERR: it is not in non-blocking mode");
     }
   }
 
@@ -139,6 +148,7 @@ public final class UffdFaultSource implements FaultSource, PendingEvents, AutoCl
 
   @Override
   public void close() {
+    poll.close();
     stopSignal.close();
   }
 }

@@ -37,6 +37,11 @@ public final class UffdPagePlacer implements PagePlacer, AutoCloseable {
   }
 
   @Override
+  public void prepareThread() {
+    Userfaultfd.prepareThread();
+  }
+
+  @Override
   public PlaceResult placeData(
       RamBlock block, long firstPageIndex, int pageCount, long sourceAddress, Urgency urgency) {
     return place(block, firstPageIndex, pageCount, sourceAddress);
@@ -74,6 +79,9 @@ public final class UffdPagePlacer implements PagePlacer, AutoCloseable {
           sourceAddress == 0
               ? uffd.zeroPage(address + done, lengthBytes - done, 0)
               : uffd.copy(address + done, sourceAddress + done, lengthBytes - done, 0);
+      if (result instanceof UffdResult.Done) {
+        return PlaceResult.PLACED; // before the switch, whose first use links a call site
+      }
       switch (result) {
         case UffdResult.Done _ -> done = lengthBytes;
         case UffdResult.Partial partial -> done += partial.bytesDone();

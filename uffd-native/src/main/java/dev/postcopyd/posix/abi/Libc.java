@@ -59,6 +59,11 @@ public final class Libc {
         linker.defaultLookup().findOrThrow("syscall"), SEVEN_LONGS, options);
   }
 
+  /** Allocates what the calling thread's first {@link #syscall} would. */
+  public static void prepareThread() {
+    MemorySegment _ = CAPTURED.get();
+  }
+
   /**
    * Makes a system call.
    *
