@@ -64,6 +64,11 @@ public final class SnapshotBlock {
     return storedPages;
   }
 
+  /** The bits themselves, not to be written to. */
+  long[] storedBits() {
+    return storedBits;
+  }
+
   public boolean isStored(long targetPage) {
     return (storedBits[(int) (targetPage >>> 6)] & (1L << targetPage)) != 0;
   }
