@@ -8,6 +8,7 @@ import io.prometheus.metrics.model.registry.Collector;
 import io.prometheus.metrics.model.snapshots.ClassicHistogramBuckets;
 import io.prometheus.metrics.model.snapshots.HistogramSnapshot;
 import io.prometheus.metrics.model.snapshots.MetricSnapshot;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.LongAdder;
 import org.HdrHistogram.AtomicHistogram;
 import org.HdrHistogram.Histogram;
@@ -29,6 +30,9 @@ public final class PostcopyMetrics {
   private final PlacedPages eagerData;
   private final PlacedPages eagerZero;
   private final LongAdder fetchFailures = new LongAdder();
+  private final LongAdder prefetchedPages = new LongAdder();
+  private final AtomicLong workingSetPages = new AtomicLong();
+  private final AtomicLong workingSetBytes = new AtomicLong();
   private final LongAdder faultNanos = new LongAdder();
   private final AtomicHistogram faultLatency = new AtomicHistogram(HIGHEST_TRACKABLE_NANOS, 2);
 
@@ -39,6 +43,16 @@ public final class PostcopyMetrics {
     eagerData = new PlacedPages("eager", "data");
     eagerZero = new PlacedPages("eager", "zero");
     count("postcopyd.fetch.failures", "Fetches of pages that failed", fetchFailures);
+    count(
+        "postcopyd.pages.prefetched",
+        "Pages brought in first because the snapshot's working set names them",
+        prefetchedPages);
+    Gauge.builder("postcopyd.working.set.pages", workingSetPages, AtomicLong::doubleValue)
+        .description("Pages in the working set that was written last")
+        .register(registry);
+    Gauge.builder("postcopyd.working.set.file.bytes", workingSetBytes, AtomicLong::doubleValue)
+        .description("Size of the working set's file that was written last")
+        .register(registry);
     registry.getPrometheusRegistry().register(new FaultLatencyCollector());
   }
 
@@ -111,6 +125,17 @@ public final class PostcopyMetrics {
   public void faultResolved(long latencyNanos) {
     faultNanos.add(latencyNanos);
     faultLatency.recordValue(Math.min(latencyNanos, HIGHEST_TRACKABLE_NANOS));
+  }
+
+  /** Pages are fetched before all others, because a recording names them. */
+  public void pagesPrefetched(int pageCount) {
+    prefetchedPages.add(pageCount);
+  }
+
+  /** A working set has been written. */
+  public void workingSetWritten(int pages, long sizeBytes) {
+    workingSetPages.set(pages);
+    workingSetBytes.set(sizeBytes);
   }
 
   public void fetchFailed() {

@@ -7,6 +7,7 @@ public final class LoadProgress {
   final LongAdder dataBytes = new LongAdder();
   final LongAdder zeroBytes = new LongAdder();
   final LongAdder faults = new LongAdder();
+  final LongAdder prefetchedPages = new LongAdder();
 
   /** Bytes placed from pages with data. */
   public long dataBytes() {
@@ -21,5 +22,10 @@ public final class LoadProgress {
   /** Faults on pages that were not there yet. */
   public long faults() {
     return faults.sum();
+  }
+
+  /** Host pages that were brought in before all others because a recording named them. */
+  public long prefetchedPages() {
+    return prefetchedPages.sum();
   }
 }

@@ -29,6 +29,7 @@ public final class PostcopyEngine implements FaultSink, PageSink {
   private final PagePlacer placer;
   private final EngineListener listener;
   private final PostcopyMetrics metrics;
+  private final FaultOrder faultOrder;
   private final ClaimBitmap claims;
   private final ReceivedBitmap received;
   private final OutstandingFaults outstanding = new OutstandingFaults();
@@ -37,17 +38,32 @@ public final class PostcopyEngine implements FaultSink, PageSink {
   private final AtomicBoolean failed = new AtomicBoolean();
   private volatile long faultHint = -1;
 
+  /** An engine that keeps no record of the order of faults. */
   public PostcopyEngine(
       RamBlockTable table,
       PostcopyPageHandler handler,
       PagePlacer placer,
       EngineListener listener,
       PostcopyMetrics metrics) {
+    this(table, handler, placer, listener, metrics, FaultOrder.off());
+  }
+
+  /**
+   * @param faultOrder where the pages that the guest had to wait for are noted
+   */
+  public PostcopyEngine(
+      RamBlockTable table,
+      PostcopyPageHandler handler,
+      PagePlacer placer,
+      EngineListener listener,
+      PostcopyMetrics metrics,
+      FaultOrder faultOrder) {
     this.table = table;
     this.handler = handler;
     this.placer = placer;
     this.listener = listener;
     this.metrics = metrics;
+    this.faultOrder = faultOrder;
     this.claims = new ClaimBitmap(table);
     this.received = new ReceivedBitmap(table);
     this.remainingPages = new AtomicLong(table.totalPages());
@@ -99,6 +115,8 @@ public final class PostcopyEngine implements FaultSink, PageSink {
 
   @Override
   public void fault(RamBlock block, long pageIndex, int threadId, long faultNanos) {
+    // Also if the page has just come in: somebody wanted it before it was there.
+    faultOrder.note(pageIndex);
     if (received.isReceived(pageIndex)) {
       placer.wake(block, pageIndex);
       return;
@@ -133,6 +151,13 @@ public final class PostcopyEngine implements FaultSink, PageSink {
   /** Fetches pages that the caller has claimed. */
   void load(RamBlock block, long firstPageIndex, int pageCount) {
     handler.fetch(block, firstPageIndex, pageCount, Urgency.EAGER, this);
+  }
+
+  /** Fetches pages that the caller has claimed because a recording says that they come first. */
+  void prefetch(RamBlock block, long firstPageIndex, int pageCount) {
+    progress.prefetchedPages.add(pageCount);
+    metrics.pagesPrefetched(pageCount);
+    handler.fetch(block, firstPageIndex, pageCount, Urgency.PREFETCH, this);
   }
 
   @Override

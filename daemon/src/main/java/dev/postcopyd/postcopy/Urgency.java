@@ -4,6 +4,8 @@ package dev.postcopyd.postcopy;
 public enum Urgency {
   /** Somebody waits for it: least latency. */
   FAULT,
+  /** Somebody will soon, if a recording is right: it is to be there by then, zero or not. */
+  PREFETCH,
   /** Nobody waits yet: most throughput. */
   EAGER
 }
