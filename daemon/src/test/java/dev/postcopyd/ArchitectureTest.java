@@ -44,6 +44,7 @@ class ArchitectureTest {
       metrics             ->
       stream              -> page
       snapshot            -> page, stream, posix
+      workingset          -> page, snapshot, stream, posix
       guest               -> page, stream, posix, uffd
       fds                 -> posix, posix.abi
       postcopy            -> page, metrics
@@ -51,11 +52,11 @@ class ArchitectureTest {
       postcopy.memory     -> postcopy, page, posix
       postcopy.mappedram  -> postcopy, page, snapshot, posix
       loader              -> postcopy, page, metrics
-      incoming            -> loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, snapshot, stream, guest, fds, page, metrics, posix, uffd
+      incoming            -> loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
       control             -> loader, incoming, outgoing, postcopy, guest, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
       app                 -> *
-      cli                 -> app, control, guest, incoming, postcopy, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, metrics
+      cli                 -> app, control, guest, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, metrics
       """;
 
   private static List<String[]> rows() {

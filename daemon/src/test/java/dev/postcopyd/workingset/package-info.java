@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.workingset;
+
+import org.jspecify.annotations.NullMarked;
