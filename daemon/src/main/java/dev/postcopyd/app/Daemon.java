@@ -93,7 +93,8 @@ public final class Daemon implements AutoCloseable {
             config.guest().layout(),
             config.handlers(),
             selfTest::await,
-            config.eagerThreads());
+            config.eagerThreads(),
+            config.workingSet());
     migrations =
         LocalMigrations.reportingTo(server, settings, context, () -> end(1, "a load has failed"));
     ControlCommands.register(

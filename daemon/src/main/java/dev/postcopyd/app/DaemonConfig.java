@@ -6,6 +6,7 @@ import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.postcopy.mappedram.SnapshotPageHandler;
+import dev.postcopyd.workingset.WorkingSetChoice;
 import java.net.InetSocketAddress;
 import java.util.List;
 import java.util.Optional;
@@ -20,6 +21,7 @@ import java.util.UUID;
  * @param http where metrics and probes are served
  * @param exitOnError whether a load that fails ends the daemon, where the client does not say
  * @param eagerThreads how many threads bring in what nobody has asked for
+ * @param workingSet where the working sets of snapshots are kept
  * @param handlers picks the page handler of a load
  * @param name what query-name answers
  * @param uuid what query-uuid answers
@@ -31,6 +33,7 @@ public record DaemonConfig(
     Optional<InetSocketAddress> http,
     boolean exitOnError,
     int eagerThreads,
+    WorkingSetChoice workingSet,
     PageHandlerFactory handlers,
     Optional<String> name,
     UUID uuid) {
@@ -51,6 +54,7 @@ public record DaemonConfig(
         Optional.empty(),
         false,
         defaultEagerThreads(),
+        WorkingSetChoice.BESIDE,
         DaemonConfig::readSnapshot,
         Optional.empty(),
         new UUID(0, 0));
@@ -72,33 +76,50 @@ public record DaemonConfig(
 
   public DaemonConfig withGuest(GuestSpec other) {
     return new DaemonConfig(
-        qmp, other, incoming, http, exitOnError, eagerThreads, handlers, name, uuid);
+        qmp, other, incoming, http, exitOnError, eagerThreads, workingSet, handlers, name, uuid);
   }
 
   public DaemonConfig withIncoming(Optional<String> uri) {
-    return new DaemonConfig(qmp, guest, uri, http, exitOnError, eagerThreads, handlers, name, uuid);
+    return new DaemonConfig(
+        qmp, guest, uri, http, exitOnError, eagerThreads, workingSet, handlers, name, uuid);
   }
 
   public DaemonConfig withHttp(Optional<InetSocketAddress> address) {
     return new DaemonConfig(
-        qmp, guest, incoming, address, exitOnError, eagerThreads, handlers, name, uuid);
+        qmp, guest, incoming, address, exitOnError, eagerThreads, workingSet, handlers, name, uuid);
   }
 
   public DaemonConfig withExitOnError(boolean exit) {
-    return new DaemonConfig(qmp, guest, incoming, http, exit, eagerThreads, handlers, name, uuid);
+    return new DaemonConfig(
+        qmp, guest, incoming, http, exit, eagerThreads, workingSet, handlers, name, uuid);
   }
 
   public DaemonConfig withEagerThreads(int threads) {
-    return new DaemonConfig(qmp, guest, incoming, http, exitOnError, threads, handlers, name, uuid);
+    return new DaemonConfig(
+        qmp, guest, incoming, http, exitOnError, threads, workingSet, handlers, name, uuid);
+  }
+
+  public DaemonConfig withWorkingSet(WorkingSetChoice choice) {
+    return new DaemonConfig(
+        qmp, guest, incoming, http, exitOnError, eagerThreads, choice, handlers, name, uuid);
   }
 
   public DaemonConfig withHandlers(PageHandlerFactory factory) {
     return new DaemonConfig(
-        qmp, guest, incoming, http, exitOnError, eagerThreads, factory, name, uuid);
+        qmp, guest, incoming, http, exitOnError, eagerThreads, workingSet, factory, name, uuid);
   }
 
   public DaemonConfig withIdentity(Optional<String> newName, UUID newUuid) {
     return new DaemonConfig(
-        qmp, guest, incoming, http, exitOnError, eagerThreads, handlers, newName, newUuid);
+        qmp,
+        guest,
+        incoming,
+        http,
+        exitOnError,
+        eagerThreads,
+        workingSet,
+        handlers,
+        newName,
+        newUuid);
   }
 }

@@ -11,6 +11,7 @@ import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.incoming.IncomingMigration;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.workingset.WorkingSetChoice;
 import java.io.IOException;
 import java.net.UnixDomainSocketAddress;
 import java.nio.file.Files;
@@ -64,7 +65,8 @@ final class DemoCommand implements Callable<Integer> {
     Path socket = directory.resolve("qmp.sock");
     DaemonConfig config =
         DaemonConfig.of(List.of(SocketSpec.parse("unix:" + socket)))
-            .withGuest(GuestSpec.parse(guest));
+            .withGuest(GuestSpec.parse(guest))
+            .withWorkingSet(WorkingSetChoice.OFF); // random touches would teach it nonsense
     DemoReport report = new DemoReport(System.out);
     try (Daemon daemon = Daemon.start(config);
         DemoConversation client =

@@ -5,6 +5,7 @@ import dev.postcopyd.app.DaemonConfig;
 import dev.postcopyd.app.GuestSpec;
 import dev.postcopyd.app.LogConfigurator;
 import dev.postcopyd.control.SocketSpec;
+import dev.postcopyd.workingset.WorkingSetChoice;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.nio.file.Files;
@@ -74,15 +75,26 @@ final class RunCommand implements Callable<Integer> {
   @Option(
       names = "--exit-on-error",
       description =
-          "A load that fails ends the daemon with exit code 1, unless migrate-incoming says otherwise.")
+          "A load that fails ends the daemon with exit code 1, unless migrate-incoming says"
+              + " otherwise.")
   private boolean exitOnError;
 
   @Option(
       names = "--eager-threads",
       paramLabel = "N",
       description =
-          "Threads that bring in what nobody has asked for, 1 to 64 (default: half of the processors, at most 4).")
+          "Threads that bring in what nobody has asked for, 1 to 64 (default: half of the"
+              + " processors, at most 4).")
   private int eagerThreads = DaemonConfig.defaultEagerThreads();
+
+  @Option(
+      names = "--working-set",
+      paramLabel = "FILE|off",
+      description = {
+        "Where the order in which guests touch a snapshot's pages is recorded; what it lists is",
+        "brought in first (default: beside the snapshot, as SNAPSHOT.ws)."
+      })
+  private @Nullable String workingSet;
 
   @Option(names = "--name", paramLabel = "NAME", description = "What query-name answers.")
   private @Nullable String name;
@@ -160,6 +172,8 @@ final class RunCommand implements Callable<Integer> {
           .withHttp(Optional.ofNullable(http).map(RunCommand::address))
           .withExitOnError(exitOnError)
           .withEagerThreads(eagerThreads)
+          .withWorkingSet(
+              workingSet == null ? WorkingSetChoice.BESIDE : WorkingSetChoice.parse(workingSet))
           .withIdentity(Optional.ofNullable(name), uuid);
     } catch (IllegalArgumentException e) {
       throw usage(String.valueOf(e.getMessage()));

@@ -9,6 +9,7 @@ import dev.postcopyd.posix.MemoryMapping;
 import dev.postcopyd.posix.MemorySegmentKinds;
 import dev.postcopyd.postcopy.EagerLoader;
 import dev.postcopyd.postcopy.EngineListener;
+import dev.postcopyd.postcopy.FaultOrder;
 import dev.postcopyd.postcopy.FaultThread;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.mappedram.SnapshotPageHandler;
@@ -18,6 +19,7 @@ import dev.postcopyd.snapshot.DeviceState;
 import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotOpener;
 import dev.postcopyd.uffd.Userfaultfd;
+import dev.postcopyd.workingset.WorkingSetSession;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;
@@ -25,6 +27,7 @@ import java.lang.foreign.MemorySegment;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.stream.LongStream;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -43,6 +46,7 @@ public final class FaultPathSelfTest {
   private static final long PAGE_BYTES = 4096;
   private static final int REAL_FAULTS = 512;
   private static final int DIRECT_FAULTS = 1024;
+  private static final int PREFETCHED_PAGES = 64;
   private static final int ROUNDS = 2;
   private static final long DEADLINE_SECONDS = 5;
 
@@ -96,19 +100,30 @@ public final class FaultPathSelfTest {
         UffdFaultSource faults = new UffdFaultSource(uffd, guest.table(), guest.baseAddresses());
         UffdPagePlacer placer =
             new UffdPagePlacer(uffd, guest.table(), guest.baseAddresses(), faults)) {
-      PostcopyEngine engine = new PostcopyEngine(guest.table(), handler, placer, outcome, metrics);
+      FaultOrder faultOrder = FaultOrder.of(guest.table(), guest.table().totalBytes());
+      PostcopyEngine engine =
+          new PostcopyEngine(guest.table(), handler, placer, outcome, metrics, faultOrder);
       for (int i = 0; i < DIRECT_FAULTS; i++) {
         engine.fault(ram, ram.firstPageIndex() + i, 1, System.nanoTime());
       }
       try (FaultThread thread = new FaultThread(faults, engine, "self-test-faults");
-          EagerLoader loader = new EagerLoader(engine, 1, PAGE_BYTES, "self-test-eager")) {
+          EagerLoader loader =
+              new EagerLoader(engine, 1, PAGE_BYTES, "self-test-eager", prefetchOrder(ram))) {
         thread.start();
         // One after the other, and page by page, so that both are done often enough.
         join(Thread.ofPlatform().name("self-test-toucher").daemon().start(() -> touch(guest, ram)));
         loader.start();
         outcome.await();
       }
+      WorkingSetSession.rehearse(snapshot, guest.table(), faultOrder.pageIndices());
     }
+  }
+
+  /** Every third page of some that nobody has touched yet. */
+  private static long[] prefetchOrder(RamBlock ram) {
+    return LongStream.range(0, PREFETCHED_PAGES)
+        .map(i -> ram.firstPageIndex() + DIRECT_FAULTS + 3 * i)
+        .toArray();
   }
 
   /** Faults one page after the other in a plain downcall, as only native code may. */

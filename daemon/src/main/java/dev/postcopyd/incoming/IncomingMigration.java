@@ -8,6 +8,7 @@ import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.postcopy.EagerLoader;
 import dev.postcopyd.postcopy.EngineListener;
+import dev.postcopyd.postcopy.FaultOrder;
 import dev.postcopyd.postcopy.FaultThread;
 import dev.postcopyd.postcopy.PagePlacer;
 import dev.postcopyd.postcopy.PostcopyEngine;
@@ -21,6 +22,8 @@ import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotOpener;
 import dev.postcopyd.stream.StreamFormatException;
 import dev.postcopyd.uffd.Userfaultfd;
+import dev.postcopyd.workingset.WorkingSet;
+import dev.postcopyd.workingset.WorkingSetSession;
 import java.io.IOException;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
@@ -51,6 +54,8 @@ public final class IncomingMigration implements Load, EngineListener {
   private @Nullable UffdFaultSource faultSource;
   private @Nullable UffdPagePlacer placer;
   private @Nullable EagerLoader eagerLoader;
+  private WorkingSetSession workingSet = WorkingSetSession.none();
+  private FaultOrder faultOrder = FaultOrder.off();
   private volatile @Nullable PostcopyEngine engine;
   private volatile @Nullable LocalGuest guest;
   private volatile @Nullable MachineState machineState;
@@ -143,7 +148,13 @@ public final class IncomingMigration implements Load, EngineListener {
     PostcopyPageHandler pages = context.handlers().create(checked, table);
     handler = pages;
     switch (mode) {
-      case LAZY -> armForFaults(memory, pages);
+      case LAZY -> {
+        workingSet = WorkingSetSession.open(context.workingSet(), location.path(), checked);
+        if (workingSet.isRecording()) {
+          faultOrder = FaultOrder.of(table, WorkingSet.limitBytes(table.totalBytes()));
+        }
+        armForFaults(memory, pages);
+      }
       case PLAIN -> {
         engine = newEngine(table, pages, new MemoryPagePlacer(memory.baseAddresses()));
         context.loader().report(new LoaderEvent.RamReady(this));
@@ -178,7 +189,7 @@ public final class IncomingMigration implements Load, EngineListener {
 
   private PostcopyEngine newEngine(
       RamBlockTable table, PostcopyPageHandler pages, PagePlacer into) {
-    return new PostcopyEngine(table, pages, into, this, context.metrics());
+    return new PostcopyEngine(table, pages, into, this, context.metrics(), faultOrder);
   }
 
   /** The daemon's own memory has no devices: their state is kept for the next save. */
@@ -193,7 +204,13 @@ public final class IncomingMigration implements Load, EngineListener {
     if (ready == null) {
       throw new IllegalStateException("no engine to load with");
     }
-    EagerLoader loader = new EagerLoader(ready, context.eagerThreads(), "eager");
+    EagerLoader loader =
+        new EagerLoader(
+            ready,
+            context.eagerThreads(),
+            EagerLoader.RUN_BYTES,
+            "eager",
+            workingSet.prefetchOrder(ready.table()));
     eagerLoader = loader;
     loader.start();
   }
@@ -222,11 +239,14 @@ public final class IncomingMigration implements Load, EngineListener {
       return;
     }
     context.loader().report(new LoaderEvent.GuestDetached(this));
+    // Afterwards: nobody who waits for the guest is to wait for a disk.
+    saveWorkingSet(true);
   }
 
   @Override
   public void release() {
     stopThreads();
+    saveWorkingSet(false);
     LocalGuest memory = guest;
     guest = null;
     if (memory != null) {
@@ -235,6 +255,19 @@ public final class IncomingMigration implements Load, EngineListener {
     closeSource();
     released = true;
     log.debug("released source={}", source);
+  }
+
+  /** Once, after the fault thread has ended; a load that failed under its guest has seen some. */
+  private void saveWorkingSet(boolean complete) {
+    WorkingSetSession session = workingSet;
+    workingSet = WorkingSetSession.none();
+    PostcopyEngine ended = engine;
+    if (ended != null) {
+      session
+          .save(ended.table(), faultOrder.pageIndices(), complete)
+          .ifPresent(
+              saved -> context.metrics().workingSetWritten(saved.pages(), saved.sizeBytes()));
+    }
   }
 
   private void stopThreads() {

@@ -3,6 +3,7 @@ package dev.postcopyd.incoming;
 import dev.postcopyd.posix.NativeFile;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.Optional;
 
 /**
  * Where a snapshot's bytes are: the outcome of parsing a migration URI and looking up descriptors.
@@ -11,6 +12,9 @@ public sealed interface SnapshotLocation {
   /** Where the migration stream begins in the file. */
   long offsetBytes();
 
+  /** The file's path; empty for one that came as a descriptor. */
+  Optional<Path> path();
+
   /** The file, open for reading; the caller owns it. Called at most once. */
   NativeFile open() throws IOException;
 
@@ -18,10 +22,15 @@ public sealed interface SnapshotLocation {
   void discard();
 
   /** A file by its path. */
-  record AtPath(Path path, long offsetBytes) implements SnapshotLocation {
+  record AtPath(Path file, long offsetBytes) implements SnapshotLocation {
+    @Override
+    public Optional<Path> path() {
+      return Optional.of(file);
+    }
+
     @Override
     public NativeFile open() throws IOException {
-      return NativeFile.open(path, NativeFile.Mode.READ);
+      return NativeFile.open(file, NativeFile.Mode.READ);
     }
 
     @Override
@@ -30,6 +39,11 @@ public sealed interface SnapshotLocation {
 
   /** A file that a client has handed over, by getfd or add-fd. */
   record Descriptor(NativeFile file, long offsetBytes) implements SnapshotLocation {
+    @Override
+    public Optional<Path> path() {
+      return Optional.empty();
+    }
+
     @Override
     public NativeFile open() {
       return file;

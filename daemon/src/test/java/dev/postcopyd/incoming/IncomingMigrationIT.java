@@ -18,6 +18,7 @@ import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.postcopy.mappedram.SnapshotPageHandler;
+import dev.postcopyd.workingset.WorkingSetChoice;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;
@@ -256,7 +257,8 @@ class IncomingMigrationIT {
   private IncomingMigration start(
       Load.Mode mode, Path file, MemoryLayout layout, PageHandlerFactory handlers)
       throws Exception {
-    IncomingContext context = new IncomingContext(loader, metrics, layout, handlers, () -> {}, 2);
+    IncomingContext context =
+        new IncomingContext(loader, metrics, layout, handlers, () -> {}, 2, WorkingSetChoice.OFF);
     IncomingMigration load =
         new IncomingMigration(mode, "file:" + file, new SnapshotLocation.AtPath(file, 0), context);
     assertThat(loader.submit(new LoaderEvent.LoadRequested(load)).get())
