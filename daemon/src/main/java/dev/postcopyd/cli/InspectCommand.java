@@ -1,8 +1,10 @@
 package dev.postcopyd.cli;
 
 import dev.postcopyd.snapshot.SnapshotReport;
+import dev.postcopyd.workingset.WorkingSetReport;
 import java.io.IOException;
 import java.io.PrintWriter;
+import java.util.Optional;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -10,11 +12,13 @@ import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
 
-/** {@code postcopyd inspect SNAPSHOT}: what a snapshot holds, and where. */
+/** {@code postcopyd inspect FILE}: what a snapshot, or a working set, holds, and where. */
 @Command(
     name = "inspect",
-    description =
-        "Shows what a snapshot holds: machine type, blocks, page counts, device sections, offsets.",
+    description = {
+      "Shows what a snapshot holds: machine type, blocks, page counts, device sections, offsets;",
+      "or what a working set holds (SNAPSHOT.ws)."
+    },
     mixinStandardHelpOptions = true)
 final class InspectCommand implements Callable<Integer> {
   @Mixin private SnapshotArgument snapshot = new SnapshotArgument();
@@ -26,10 +30,25 @@ final class InspectCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException {
-    SnapshotReport report = snapshot.use(SnapshotReport::of);
     PrintWriter out = spec.commandLine().getOut();
-    out.println(json ? SnapshotReportFormatter.json(report) : SnapshotReportFormatter.text(report));
+    out.println(WorkingSetReport.isWorkingSet(snapshot.path()) ? ofWorkingSet() : ofSnapshot());
     out.flush();
     return ExitCodes.OK;
+  }
+
+  private String ofWorkingSet() throws IOException {
+    WorkingSetReport report = WorkingSetReport.of(snapshot.path());
+    return json ? WorkingSetReportFormatter.json(report) : WorkingSetReportFormatter.text(report);
+  }
+
+  private String ofSnapshot() throws IOException {
+    return snapshot.use(opened -> {
+      SnapshotReport report = SnapshotReport.of(opened);
+      Optional<WorkingSetReport.Beside> workingSet =
+          WorkingSetReport.beside(snapshot.path(), opened);
+      return json
+          ? SnapshotReportFormatter.json(report, workingSet)
+          : SnapshotReportFormatter.text(report, workingSet);
+    });
   }
 }

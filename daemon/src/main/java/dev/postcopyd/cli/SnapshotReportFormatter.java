@@ -3,25 +3,38 @@ package dev.postcopyd.cli;
 import com.fasterxml.jackson.annotation.JsonInclude;
 import dev.postcopyd.snapshot.DeviceSection;
 import dev.postcopyd.snapshot.SnapshotReport;
+import dev.postcopyd.workingset.WorkingSetReport;
 import java.util.Locale;
+import java.util.Optional;
 import java.util.OptionalLong;
 import tools.jackson.databind.PropertyNamingStrategies;
 import tools.jackson.databind.SerializationFeature;
 import tools.jackson.databind.json.JsonMapper;
+import tools.jackson.databind.node.ObjectNode;
 
 /** A snapshot's report as text for people and as JSON for scripts. Stateless. */
 final class SnapshotReportFormatter {
+  static final JsonMapper JSON =
+      JsonMapper.builder()
+          .propertyNamingStrategy(PropertyNamingStrategies.KEBAB_CASE)
+          .changeDefaultPropertyInclusion(
+              inclusion -> inclusion.withValueInclusion(JsonInclude.Include.NON_ABSENT))
+          .enable(SerializationFeature.INDENT_OUTPUT)
+          .build();
+
   private SnapshotReportFormatter() {}
 
-  /** One JSON object; the keys are the report's component names in kebab case. */
-  static String json(SnapshotReport report) {
-    return JsonMapper.builder()
-        .propertyNamingStrategy(PropertyNamingStrategies.KEBAB_CASE)
-        .changeDefaultPropertyInclusion(
-            inclusion -> inclusion.withValueInclusion(JsonInclude.Include.NON_ABSENT))
-        .enable(SerializationFeature.INDENT_OUTPUT)
-        .build()
-        .writeValueAsString(report);
+  /**
+   * One JSON object; the keys are the report's component names in kebab case.
+   *
+   * @param workingSet becomes the key {@code working-set}
+   */
+  static String json(SnapshotReport report, Optional<WorkingSetReport.Beside> workingSet) {
+    ObjectNode json = JSON.valueToTree(report);
+    if (workingSet.isPresent()) {
+      ObjectNode _ = json.set("working-set", JSON.valueToTree(workingSet.get()));
+    }
+    return JSON.writeValueAsString(json);
   }
 
   /** One line. */
@@ -42,7 +55,7 @@ final class SnapshotReportFormatter {
   }
 
   /** Some lines of key and value, then a table of blocks and one of device sections. */
-  static String text(SnapshotReport report) {
+  static String text(SnapshotReport report, Optional<WorkingSetReport.Beside> workingSet) {
     StringBuilder out = new StringBuilder();
     line(out, "file", report.file());
     line(out, "format", report.format());
@@ -61,6 +74,8 @@ final class SnapshotReportFormatter {
                 report.blocks().size(),
                 report.storedPages(),
                 report.pages()));
+    workingSet.ifPresent(
+        beside -> line(out, "working set", WorkingSetReportFormatter.summary(beside)));
     blocks(out, report);
     report.machine().ifPresent(machine -> deviceSections(out, machine));
     return out.toString().stripTrailing();
@@ -128,7 +143,7 @@ final class SnapshotReportFormatter {
   }
 
   /** In the largest unit of which there is at least one. */
-  private static String size(long bytes) {
+  static String size(long bytes) {
     String[] units = {"B", "KiB", "MiB", "GiB", "TiB"};
     int unit = 0;
     double value = bytes;

@@ -2,13 +2,20 @@ package dev.postcopyd.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.postcopyd.page.PageSize;
+import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.snapshot.Snapshot;
+import dev.postcopyd.snapshot.SnapshotOpener;
 import dev.postcopyd.testdata.GoldenSnapshot;
+import dev.postcopyd.workingset.WorkingSetChoice;
+import dev.postcopyd.workingset.WorkingSetSession;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Optional;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -127,6 +134,93 @@ class PostcopydCommandTest {
         .containsExactly("file", "format", "size-bytes", "blocks");
   }
 
+  /** Its first resume, with a guest that touches three pages. */
+  private Path recordWorkingSet(Path snapshot) throws IOException {
+    RamBlockTable.Builder table = RamBlockTable.builder();
+    try (Snapshot opened =
+        SnapshotOpener.open(NativeFile.open(snapshot, NativeFile.Mode.READ), 0)) {
+      opened
+          .blocks()
+          .forEach(block -> table.add(block.name(), block.usedLengthBytes(), PageSize.SIZE_4K));
+      return WorkingSetSession.open(WorkingSetChoice.BESIDE, Optional.of(snapshot), opened)
+          .save(table.build(), new long[] {100, 7, 8}, true)
+          .orElseThrow()
+          .file();
+    }
+  }
+
+  @Test
+  void inspectShowsTheWorkingSetBesideTheSnapshot() throws IOException {
+    Path path = folder.resolve("snap.mr");
+    Files.copy(GoldenSnapshot.of("pc").file(), path);
+    Path workingSet = recordWorkingSet(path);
+
+    assertThat(run("inspect", path.toString()).out().lines())
+        .contains("working set    " + workingSet + ": 3 pages (12 KiB), 1 recordings");
+    JsonNode json = JsonMapper.shared().readTree(run("inspect", "--json", path.toString()).out());
+    assertThat(json.propertyNames())
+        .containsExactly("file", "format", "size-bytes", "blocks", "machine", "working-set");
+    assertThat(json.get("working-set").propertyNames())
+        .containsExactly(
+            "file", "usable", "size-bytes", "recordings", "pages", "pages-bytes", "core-pages");
+    assertThat(json.get("working-set").get("usable").asBoolean()).isTrue();
+    assertThat(json.get("working-set").get("pages").asInt()).isEqualTo(3);
+
+    Files.copy(
+        GoldenSnapshot.of("q35").file(), path, java.nio.file.StandardCopyOption.REPLACE_EXISTING);
+    assertThat(run("inspect", path.toString()).out())
+        .contains(
+            "not used: it is that of another snapshot: machine type 'pc-i440fx-10.0', not"
+                + " 'pc-q35-10.0'");
+    byte[] damaged = Files.readAllBytes(workingSet);
+    damaged[30] ^= 1;
+    Files.write(workingSet, damaged);
+    assertThat(run("inspect", path.toString()).out()).contains("not used: it is damaged: checksum");
+    Outcome outcome = run("inspect", workingSet.toString());
+    assertThat(outcome.exitCode()).isEqualTo(1);
+    assertThat(outcome.err())
+        .startsWith("postcopyd: " + workingSet + ": it is damaged: checksum is ");
+  }
+
+  @Test
+  void inspectShowsAWorkingSet() throws IOException {
+    Path path = folder.resolve("snap.mr");
+    Files.copy(GoldenSnapshot.of("pc").file(), path);
+    Path workingSet = recordWorkingSet(path);
+    Outcome text = run("inspect", workingSet.toString());
+    Outcome json = run("inspect", "--json", workingSet.toString());
+
+    assertThat(text.exitCode()).isZero();
+    assertThat(text.out().replaceAll(" +", " ").lines())
+        .contains(
+            "file " + workingSet,
+            "format working-set, version 1",
+            "size " + Files.size(workingSet) + " bytes",
+            "machine type pc-i440fx-10.0",
+            "recordings 1",
+            "pages 3 (12 KiB), 3 of them seen by every recording that could",
+            "pc.ram 32 MiB 8192 3",
+            "pc.bios 64 KiB 16 0",
+            "seen by every recording that could 3 2");
+    JsonNode report = JsonMapper.shared().readTree(json.out());
+    assertThat(report.propertyNames())
+        .containsExactly(
+            "file",
+            "format",
+            "version",
+            "size-bytes",
+            "snapshot-fingerprint",
+            "machine-type",
+            "recordings",
+            "pages",
+            "pages-bytes",
+            "core-pages",
+            "blocks",
+            "parts");
+    assertThat(report.get("parts").get(0).propertyNames()).containsExactly("pages", "runs");
+    assertThat(report.get("blocks").get(0).get("working-set-pages").asInt()).isEqualTo(3);
+  }
+
   @Test
   void verifySaysOk() {
     GoldenSnapshot golden = GoldenSnapshot.of("q35");
@@ -136,8 +230,8 @@ class PostcopydCommandTest {
     assertThat(outcome.out())
         .matches(
             Pattern.quote(golden.file().toString())
-                + ": ok: mapped-ram, pc-q35-10\\.0, 32\\.3 MiB in 6 blocks, \\d+ of 8274 pages stored,"
-                + " \\d+ device sections\\R");
+                + ": ok: mapped-ram, pc-q35-10\\.0, 32\\.3 MiB in 6 blocks, \\d+ of 8274 pages"
+                + " stored, \\d+ device sections\\R");
   }
 
   @Test
@@ -213,6 +307,11 @@ class PostcopydCommandTest {
     assertThat(run("verify", "--offset", "x", "a").err())
         .startsWith("Invalid value for option '--offset': 'x' is not a number of bytes\n");
     assertThat(run("dance").exitCode()).isEqualTo(2);
+    assertThat(run("run", "--qmp", "unix:" + folder.resolve("qmp"), "--working-set", ""))
+        .satisfies(outcome -> {
+          assertThat(outcome.exitCode()).isEqualTo(2);
+          assertThat(outcome.err()).startsWith("--working-set: expected a file or 'off'\n");
+        });
   }
 
   @Test
@@ -220,6 +319,7 @@ class PostcopydCommandTest {
     assertThat(run("--help").exitCode()).isZero();
     assertThat(run("--help").out()).contains("inspect", "verify");
     assertThat(run("verify", "--help").out()).contains("--read-pages");
+    assertThat(run("run", "--help").out()).contains("--working-set=FILE|off");
     assertThat(run("--version").out()).matches("postcopyd \\d+\\.\\d+\\.\\d+.*\\R");
   }
 }
