@@ -86,6 +86,15 @@ public final class IncomingMigration implements Load, EngineListener {
     return opened;
   }
 
+  /**
+   * Lets whoever waits for {@link #opened} go, because the load is being cancelled: the open itself
+   * may be waiting for a server that does not answer. Any thread; without effect once it is open.
+   */
+  public void giveUpOpening() {
+    opened.completeExceptionally(
+        new IOException("the load was cancelled before " + source + " was open"));
+  }
+
   /** The engine, once all RAM is ready; it stays readable after the load. */
   public Optional<PostcopyEngine> engine() {
     return Optional.ofNullable(engine);
