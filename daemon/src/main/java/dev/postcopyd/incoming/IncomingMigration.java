@@ -147,6 +147,7 @@ public final class IncomingMigration implements Load, EngineListener {
     machineState = checked.machineState().orElse(null);
     savedRunning = checked.machineState().map(IncomingMigration::ranWhenSaved).orElse(true);
     RamBlockTable table = context.layout().layOut(checked);
+    RoomForPages.require(checked, table);
     LocalGuest memory = LocalGuest.allocate(table);
     guest = memory;
     PostcopyPageHandler pages = context.handlers().create(checked, table);

@@ -1,5 +1,9 @@
 package dev.postcopyd.app;
 
+import static dev.postcopyd.app.PackagedDaemon.awaitMigration;
+import static dev.postcopyd.app.PackagedDaemon.enable;
+import static dev.postcopyd.app.PackagedDaemon.load;
+import static dev.postcopyd.app.PackagedDaemon.status;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
@@ -14,13 +18,11 @@ import dev.postcopyd.snapshot.SnapshotOpener;
 import dev.postcopyd.testdata.GoldenSnapshot;
 import java.io.IOException;
 import java.io.RandomAccessFile;
-import java.net.UnixDomainSocketAddress;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
@@ -29,8 +31,6 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.node.ArrayNode;
-import tools.jackson.databind.node.ObjectNode;
 
 /**
  * The program itself, as a process: SIGTERM ends it in every state of loads and saves with exit
@@ -41,7 +41,6 @@ import tools.jackson.databind.node.ObjectNode;
  */
 @Timeout(value = 180, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
 class SigtermIT {
-  private static final Duration PATIENCE = Duration.ofSeconds(60);
   private static final int DOCKER_GRACE_SECONDS = 10;
   private static final long LARGE_BYTES = 64L << 30;
 
@@ -52,19 +51,17 @@ class SigtermIT {
 
   @TempDir Path directory;
 
-  private Optional<Process> running = Optional.empty();
+  private Optional<PackagedDaemon> running = Optional.empty();
 
   @AfterEach
-  void endProgram() throws InterruptedException {
-    if (running.isPresent()) {
-      running.get().destroyForcibly().waitFor();
-    }
+  void endProgram() {
+    running.ifPresent(PackagedDaemon::close);
   }
 
   @Test
   void beforeAnyLoad() throws Exception {
-    Process program = start();
-    try (QmpClient client = connect()) {
+    PackagedDaemon program = start();
+    try (QmpClient client = program.connect()) {
       assertThat(client.execute("query-status").path("status").asString("")).isEqualTo("inmigrate");
       Duration took = assertEndsWell(program);
       assertThat(took).isLessThan(SOON);
@@ -76,11 +73,11 @@ class SigtermIT {
   @Test
   void whileItStarts() throws Exception {
     for (int millis = 0; millis <= 700; millis += 70) {
-      Process program = start();
+      PackagedDaemon program = start();
       TimeUnit.MILLISECONDS.sleep(millis);
-      program.destroy();
-      assertThat(program.waitFor(DOCKER_GRACE_SECONDS, TimeUnit.SECONDS)).isTrue();
-      assertThat(program.exitValue())
+      program.process().destroy();
+      assertThat(program.process().waitFor(DOCKER_GRACE_SECONDS, TimeUnit.SECONDS)).isTrue();
+      assertThat(program.process().exitValue())
           .as("after " + millis + " ms: 143 as long as nothing had been made, then 0")
           .isIn(0, 143);
       assertNothingLeft();
@@ -90,14 +87,14 @@ class SigtermIT {
   @Test
   void inSetup() throws Exception {
     try (Debugger debugger = Debugger.listen()) {
-      Process program = start("POSTCOPYD_JAVA_OPTIONS", debugger.jvmOption());
+      PackagedDaemon program = start(debugger);
       debugger.holdAt(STEPS, "openSnapshot");
-      try (QmpClient client = connect()) {
+      try (QmpClient client = program.connect()) {
         enable(client, "mapped-ram", "postcopy-ram", "events");
         load(client, sparse(8 << 20));
         debugger.awaitHeld();
         assertThat(status(client)).isEqualTo("setup");
-        program.destroy();
+        program.process().destroy();
         assertThat(awaitMigration(client, "cancelling")).containsExactly("setup", "cancelling");
         debugger.letGo();
         assertThat(awaitGoodEnd(program)).isLessThan(SOON);
@@ -108,14 +105,14 @@ class SigtermIT {
   @Test
   void inPostcopyDevice() throws Exception {
     try (Debugger debugger = Debugger.listen()) {
-      Process program = start("POSTCOPYD_JAVA_OPTIONS", debugger.jvmOption());
+      PackagedDaemon program = start(debugger);
       debugger.holdAt(STEPS, "handOverDeviceState");
-      try (QmpClient client = connect()) {
+      try (QmpClient client = program.connect()) {
         enable(client, "mapped-ram", "postcopy-ram", "events");
         load(client, sparse(8 << 20));
         debugger.awaitHeld();
         assertThat(status(client)).isEqualTo("postcopy-device");
-        program.destroy();
+        program.process().destroy();
         assertThat(awaitMigration(client, "cancelling"))
             .containsExactly("setup", "postcopy-device", "cancelling");
         debugger.letGo();
@@ -128,10 +125,10 @@ class SigtermIT {
   @Test
   void inAStepThatNeverEnds() throws Exception {
     try (Debugger debugger = Debugger.listen()) {
-      Process program = start("POSTCOPYD_JAVA_OPTIONS", debugger.jvmOption());
+      PackagedDaemon program = start(debugger);
       debugger.holdAt("dev.postcopyd.incoming.SnapshotLocation$AtPath", "open");
-      try (QmpClient client = connect();
-          QmpClient other = connect()) {
+      try (QmpClient client = program.connect();
+          QmpClient other = program.connect()) {
         enable(client, "mapped-ram", "postcopy-ram", "events");
         Thread loading =
             Thread.ofPlatform()
@@ -143,7 +140,7 @@ class SigtermIT {
                                 + directory.resolve("ram-8388608")
                                 + " was open"));
         debugger.awaitHeld();
-        program.destroy();
+        program.process().destroy();
         assertThat(awaitMigration(other, "cancelling")).containsExactly("setup", "cancelling");
         loading.join();
         assertThat(awaitGoodEnd(program))
@@ -155,8 +152,8 @@ class SigtermIT {
 
   @Test
   void inPostcopyActiveAndAfterAFailedLoad() throws Exception {
-    Process program = start();
-    try (QmpClient client = connect()) {
+    PackagedDaemon program = start();
+    try (QmpClient client = program.connect()) {
       enable(client, "mapped-ram", "postcopy-ram", "events");
       load(client, Files.writeString(directory.resolve("text"), "no snapshot"));
       assertThat(awaitMigration(client, "failed")).containsExactly("setup", "failed");
@@ -170,8 +167,8 @@ class SigtermIT {
 
   @Test
   void inFailed() throws Exception {
-    Process program = start();
-    try (QmpClient client = connect()) {
+    PackagedDaemon program = start();
+    try (QmpClient client = program.connect()) {
       enable(client, "mapped-ram", "postcopy-ram", "events");
       load(client, Files.writeString(directory.resolve("text"), "no snapshot"));
       assertThat(awaitMigration(client, "failed")).containsExactly("setup", "failed");
@@ -182,10 +179,10 @@ class SigtermIT {
 
   @Test
   void inActiveOfAPlainLoad() throws Exception {
-    Process program = start();
-    try (QmpClient client = connect()) {
+    PackagedDaemon program = start();
+    try (QmpClient client = program.connect()) {
       enable(client, "mapped-ram", "events");
-      load(client, sparse(8L << 30));
+      load(client, sparse(4L << 30));
       assertThat(awaitMigration(client, "active")).containsExactly("setup", "active");
       assertThat(assertEndsWell(program)).isLessThan(SOON);
       assertThat(migrationsOf(client)).containsExactly("cancelling");
@@ -194,8 +191,8 @@ class SigtermIT {
 
   @Test
   void afterACancelledLoad() throws Exception {
-    Process program = start();
-    try (QmpClient client = connect()) {
+    PackagedDaemon program = start();
+    try (QmpClient client = program.connect()) {
       enable(client, "mapped-ram", "postcopy-ram", "events");
       load(client, large());
       List<String> _ = awaitMigration(client, "postcopy-active");
@@ -209,8 +206,8 @@ class SigtermIT {
 
   @Test
   void inCompleted() throws Exception {
-    Process program = start();
-    try (QmpClient client = connect()) {
+    PackagedDaemon program = start();
+    try (QmpClient client = program.connect()) {
       enable(client, "mapped-ram", "postcopy-ram", "events");
       load(client, sparse(8 << 20));
       List<String> _ = awaitMigration(client, "completed");
@@ -221,8 +218,8 @@ class SigtermIT {
 
   @Test
   void duringASave() throws Exception {
-    Process program = start();
-    try (QmpClient client = connect()) {
+    PackagedDaemon program = start();
+    try (QmpClient client = program.connect()) {
       enable(client, "mapped-ram", "events");
       load(client, large());
       List<String> _ = awaitMigration(client, "completed");
@@ -242,10 +239,9 @@ class SigtermIT {
   /** A log that nobody reads blocks whoever writes to it, the end of the program included. */
   @Test
   void withALogThatNobodyReads() throws Exception {
-    ProcessBuilder builder = command().redirectError(ProcessBuilder.Redirect.PIPE);
-    builder.command().addAll(List.of("--log-level", "trace"));
-    Process program = run(builder);
-    try (QmpClient client = connect()) {
+    PackagedDaemon program =
+        start(PackagedDaemon.command(directory).redirectError(ProcessBuilder.Redirect.PIPE));
+    try (QmpClient client = program.connect()) {
       enable(client, "mapped-ram");
       Thread filling = Thread.ofPlatform().daemon().start(() -> fillTheLog(client));
       assertThat(filling.join(Duration.ofSeconds(5)))
@@ -253,9 +249,9 @@ class SigtermIT {
           .isFalse();
       long before = System.nanoTime();
       // Not Process.destroy, which closes the pipe as well.
-      assertThat(program.toHandle().destroy()).isTrue();
-      assertThat(program.waitFor(DOCKER_GRACE_SECONDS, TimeUnit.SECONDS)).isTrue();
-      assertThat(program.exitValue()).isEqualTo(143);
+      assertThat(program.process().toHandle().destroy()).isTrue();
+      assertThat(program.process().waitFor(DOCKER_GRACE_SECONDS, TimeUnit.SECONDS)).isTrue();
+      assertThat(program.process().exitValue()).isEqualTo(143);
       assertThat(Duration.ofNanos(System.nanoTime() - before)).isGreaterThan(SOON);
       assertNothingLeft();
     }
@@ -273,73 +269,35 @@ class SigtermIT {
     }
   }
 
-  private ProcessBuilder command() {
-    Path launcher =
-        Path.of(
-            System.getProperty("postcopyd.root", ".."),
-            "daemon",
-            "target",
-            "postcopyd",
-            "bin",
-            "postcopyd");
-    return new ProcessBuilder(
-            new ArrayList<>(
-                List.of(
-                    launcher.toString(),
-                    "run",
-                    "--qmp",
-                    "unix:" + directory.resolve("qmp"),
-                    "--http",
-                    "127.0.0.1:0",
-                    "--pidfile",
-                    directory.resolve("pid").toString())))
-        .redirectOutput(directory.resolve("out").toFile())
-        .redirectError(directory.resolve("err").toFile());
+  private PackagedDaemon start() throws IOException {
+    return start(PackagedDaemon.command(directory));
   }
 
-  private Process start(String... environment) throws IOException {
-    ProcessBuilder builder = command();
-    for (int i = 0; i < environment.length; i += 2) {
-      builder.environment().put(environment[i], environment[i + 1]);
-    }
-    return run(builder);
+  private PackagedDaemon start(Debugger debugger) throws IOException {
+    ProcessBuilder command = PackagedDaemon.command(directory);
+    command.environment().put("POSTCOPYD_JAVA_OPTIONS", debugger.jvmOption());
+    return start(command);
   }
 
-  private Process run(ProcessBuilder builder) throws IOException {
-    Process process = builder.start();
-    running = Optional.of(process);
-    return process;
+  private PackagedDaemon start(ProcessBuilder command) throws IOException {
+    PackagedDaemon program = PackagedDaemon.start(directory, command);
+    running = Optional.of(program);
+    return program;
   }
 
-  private QmpClient connect() throws IOException, InterruptedException {
-    long deadline = System.nanoTime() + PATIENCE.toNanos();
-    while (true) {
-      try {
-        return QmpClient.connectAndNegotiate(
-            UnixDomainSocketAddress.of(directory.resolve("qmp")), PATIENCE);
-      } catch (IOException e) {
-        if (System.nanoTime() > deadline) {
-          throw new IOException(
-              "the program does not listen: " + Files.readString(directory.resolve("err")), e);
-        }
-        TimeUnit.MILLISECONDS.sleep(20);
-      }
-    }
-  }
-
-  private Duration assertEndsWell(Process program) throws InterruptedException, IOException {
-    program.destroy();
+  private Duration assertEndsWell(PackagedDaemon program) throws InterruptedException, IOException {
+    program.process().destroy();
     return awaitGoodEnd(program);
   }
 
   /** Waits for the end and says how long that took. */
-  private Duration awaitGoodEnd(Process program) throws InterruptedException, IOException {
+  private Duration awaitGoodEnd(PackagedDaemon program) throws InterruptedException, IOException {
     long before = System.nanoTime();
-    assertThat(program.waitFor(DOCKER_GRACE_SECONDS, TimeUnit.SECONDS))
+    assertThat(program.process().waitFor(DOCKER_GRACE_SECONDS, TimeUnit.SECONDS))
         .as("ends within the grace period")
         .isTrue();
     Duration took = Duration.ofNanos(System.nanoTime() - before);
-    assertThat(program.exitValue()).as(Files.readString(directory.resolve("err"))).isZero();
+    assertThat(program.process().exitValue()).as(program.log()).isZero();
     assertNothingLeft();
     return took;
   }
@@ -349,40 +307,13 @@ class SigtermIT {
     assertThat(directory.resolve("pid")).as("the pidfile").doesNotExist();
   }
 
-  private static void enable(QmpClient client, String... names) throws IOException, QmpException {
-    ObjectNode arguments = QmpJson.object();
-    ArrayNode list = arguments.putArray("capabilities");
-    for (String name : names) {
-      list.addObject().put("capability", name).put("state", true);
-    }
-    JsonNode _ = client.execute("migrate-set-capabilities", arguments);
-  }
-
-  private static void load(QmpClient client, Path file) throws IOException, QmpException {
-    JsonNode _ = client.execute("migrate-incoming", QmpJson.object().put("uri", "file:" + file));
-  }
-
-  private static String status(QmpClient client) throws IOException, QmpException {
-    return client.execute("query-migrate").path("status").asString("");
-  }
-
-  /** The statuses of the MIGRATION events up to this one, since the last that was awaited. */
-  private static List<String> awaitMigration(QmpClient client, String wanted) throws IOException {
-    List<String> statuses = new ArrayList<>();
-    while (!statuses.contains(wanted)) {
-      Event event = client.awaitEvent(next -> next.name().equals("MIGRATION"), PATIENCE);
-      statuses.add(Objects.requireNonNull(event.data()).path("status").asString(""));
-    }
-    return statuses;
-  }
-
   /** What else came before the connection ended. */
   private static List<Event> restOf(QmpClient client) {
     List<Event> events = new ArrayList<>();
     try {
-      for (Event event = client.nextEvent(PATIENCE);
+      for (Event event = client.nextEvent(PackagedDaemon.PATIENCE);
           event != null;
-          event = client.nextEvent(PATIENCE)) {
+          event = client.nextEvent(PackagedDaemon.PATIENCE)) {
         events.add(event);
       }
     } catch (IOException end) {
@@ -398,7 +329,7 @@ class SigtermIT {
   private static List<String> migrationsOf(QmpClient client) {
     return restOf(client).stream()
         .filter(event -> event.name().equals("MIGRATION"))
-        .map(event -> Objects.requireNonNull(event.data()).path("status").asString(""))
+        .map(PackagedDaemon::status)
         .toList();
   }
 
