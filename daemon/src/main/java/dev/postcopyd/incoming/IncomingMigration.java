@@ -144,6 +144,9 @@ public final class IncomingMigration implements Load, EngineListener {
   private void prepare(NativeFile file) throws IOException {
     Snapshot checked = openSnapshot(file);
     snapshot = checked;
+    if (location.readsPagesDirectly()) {
+      checked.file().setDirectIo(true);
+    }
     machineState = checked.machineState().orElse(null);
     savedRunning = checked.machineState().map(IncomingMigration::ranWhenSaved).orElse(true);
     RamBlockTable table = context.layout().layOut(checked);

@@ -149,9 +149,11 @@ public final class PlainSave {
             blocks.stream()
                 .map(block -> new MappedRamWriter.Block(block.name(), block.usedLengthBytes()))
                 .toList());
+    out.setDirectIo(target.writesPagesDirectly());
     for (RamBlock block : blocks) {
       writeBlock(writer, block);
     }
+    out.setDirectIo(false);
     checkCancelled();
     return writer.finish();
   }

@@ -7,6 +7,8 @@ import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.incoming.PageHandlerFactory;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
+import dev.postcopyd.posix.FileDescriptors;
+import dev.postcopyd.posix.abi.PosixConstants;
 import dev.postcopyd.postcopy.PageSink;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.postcopy.Urgency;
@@ -14,6 +16,7 @@ import dev.postcopyd.postcopy.mappedram.SnapshotPageHandler;
 import dev.postcopyd.qmp.client.QmpClient;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.testdata.GoldenSnapshot;
 import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.net.UnixDomainSocketAddress;
@@ -24,6 +27,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -242,5 +246,53 @@ class DaemonIT {
             client.orElseThrow().execute("migrate", QmpJson.object().put("uri", "file:/tmp/x")))
         .isInstanceOf(QmpException.class)
         .hasMessageContaining("has no device state");
+  }
+
+  /** QEMU honours direct-io with multifd alone, and ignores it otherwise; here it always counts. */
+  @Test
+  void directIoReadsAndWritesPagesPastThePageCache() throws Exception {
+    JsonNode _ =
+        client
+            .orElseThrow()
+            .execute("migrate-set-parameters", QmpJson.object().put("direct-io", true));
+    enable("mapped-ram", "postcopy-ram");
+    Path golden = Files.copy(GoldenSnapshot.of("pc").file(), directory.resolve("golden"));
+    load("file:" + golden);
+    JsonNode _ = awaitStatus("postcopy-active");
+    assertThat(isOpenDirectly(golden)).isTrue();
+    mayLoad.countDown();
+    JsonNode _ = awaitStatus("completed");
+    Path direct = directory.resolve("direct");
+    JsonNode _ =
+        client.orElseThrow().execute("migrate", QmpJson.object().put("uri", "file:" + direct));
+    JsonNode _ = awaitStatus("completed");
+
+    JsonNode _ =
+        client
+            .orElseThrow()
+            .execute("migrate-set-parameters", QmpJson.object().put("direct-io", false));
+    load("file:" + golden);
+    JsonNode _ = awaitStatus("completed");
+    Path cached = directory.resolve("cached");
+    JsonNode _ =
+        client.orElseThrow().execute("migrate", QmpJson.object().put("uri", "file:" + cached));
+    JsonNode _ = awaitStatus("completed");
+    assertThat(direct).hasSameBinaryContentAs(cached);
+  }
+
+  /** Whether this process has the file open with O_DIRECT. */
+  private static boolean isOpenDirectly(Path file) throws IOException {
+    List<Path> descriptors;
+    try (Stream<Path> entries = Files.list(Path.of("/proc/self/fd"))) {
+      descriptors = entries.toList();
+    }
+    for (Path descriptor : descriptors) {
+      if (Files.isSymbolicLink(descriptor)
+          && Files.readSymbolicLink(descriptor).equals(file.toRealPath())) {
+        int flags = FileDescriptors.statusFlags(Integer.parseInt(descriptor.getFileName() + ""));
+        return (flags & PosixConstants.O_DIRECT) != 0;
+      }
+    }
+    throw new AssertionError(file + " is not open");
   }
 }
