@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.postcopyd.control.SocketSpec;
+import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.incoming.PageHandlerFactory;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
@@ -19,7 +20,10 @@ import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.testdata.GoldenSnapshot;
 import java.io.IOException;
 import java.io.RandomAccessFile;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.net.UnixDomainSocketAddress;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -246,6 +250,25 @@ class DaemonIT {
             client.orElseThrow().execute("migrate", QmpJson.object().put("uri", "file:/tmp/x")))
         .isInstanceOf(QmpException.class)
         .hasMessageContaining("has no device state");
+  }
+
+  @Test
+  void aSaveImageOfARealLibvirtIsLoadedLazily() throws Exception {
+    enable("mapped-ram", "postcopy-ram");
+    GoldenSnapshot golden = GoldenSnapshot.ofLibvirt("sparse");
+    load("file:" + golden.file());
+    JsonNode _ = awaitStatus("postcopy-active");
+    mayLoad.countDown();
+    JsonNode info = awaitStatus("completed");
+    assertThat(info.path("ram").path("normal").asLong()).isEqualTo(206);
+    LocalGuest guest = daemon.orElseThrow().guest().orElseThrow();
+    MemorySegment ram = guest.memoryOf(guest.table().blocks().getFirst()).asSegment();
+    long textAt = Long.parseLong(golden.recipe("text.address"));
+    for (int page = 0; page < Integer.parseInt(golden.recipe("text.pages")); page++) {
+      byte[] line = ram.asSlice(textAt + page * 4096L, 64).toArray(ValueLayout.JAVA_BYTE);
+      assertThat(new String(line, StandardCharsets.US_ASCII))
+          .isEqualTo("%-63s\n".formatted("golden page " + page));
+    }
   }
 
   /** QEMU honours direct-io with multifd alone, and ignores it otherwise; here it always counts. */
