@@ -100,6 +100,14 @@ class UnprivilegedIT {
       load(client, file);
       assertThat(awaitMigration(client, "completed"))
           .containsExactly("setup", "active", "completed");
+      Path secret = Files.writeString(directory.resolve("secret"), "");
+      Files.setPosixFilePermissions(secret, PosixFilePermissions.fromString("---------"));
+      assertThatThrownBy(() -> load(client, secret))
+          .isInstanceOf(QmpException.class)
+          .hasMessage("open of " + secret + ": EACCES (Permission denied)");
+      assertThat(awaitMigration(client, "failed")).containsExactly("setup", "failed");
+      assertThat(PackagedDaemon.errorOf(client))
+          .isEqualTo("open of " + secret + ": EACCES (Permission denied)");
       assertThat(daemon.log())
           .contains(
               "self-test failed: a load with postcopy-ram will fail too. cannot create a userfaultfd");
