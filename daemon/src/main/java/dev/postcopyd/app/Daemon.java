@@ -213,6 +213,8 @@ public final class Daemon implements AutoCloseable {
     if (!closed.compareAndSet(false, true)) {
       return false;
     }
+    // First, because everything after it may have to wait for others, if only for a log's reader.
+    server.stopListening();
     log.info("ending reason=\"signal\"");
     server.emit(QmpEvents.SHUTDOWN, new ShutdownEvent(false, ShutdownCause.HOST_SIGNAL));
     release();
@@ -227,7 +229,8 @@ public final class Daemon implements AutoCloseable {
   }
 
   private void release() {
-    // Loads and saves end first, so that clients still hear of it.
+    server.stopListening();
+    // Loads and saves end before the connections, so that clients still hear of it.
     migrations.close();
     loader.close();
     server.close();

@@ -12,5 +12,8 @@ final class ExitCodes {
   /** The command line makes no sense. */
   static final int USAGE = 2;
 
+  /** A signal has come, and an orderly end was not possible in time: 128 + SIGTERM. */
+  static final int TERMINATED = 143;
+
   private ExitCodes() {}
 }

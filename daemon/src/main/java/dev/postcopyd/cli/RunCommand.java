@@ -136,24 +136,18 @@ final class RunCommand implements Callable<Integer> {
     System.setProperty(LogConfigurator.FORMAT, log.name());
     System.setProperty(LogConfigurator.LEVEL, logLevel);
     DaemonConfig config = config();
+    // Before anything is made that a signal could leave behind.
+    EndOnSignal signal = EndOnSignal.install(this::removePidfile);
     try (Daemon daemon = Daemon.start(config)) {
-      Runtime.getRuntime()
-          .addShutdownHook(Thread.ofPlatform().name("signal").unstarted(() -> endOnSignal(daemon)));
       writePidfile();
+      signal.started(daemon);
       return daemon.awaitEnd();
     } catch (IOException e) {
       System.err.println("postcopyd: " + e.getMessage());
       return 1;
     } finally {
+      signal.notStarted();
       removePidfile();
-    }
-  }
-
-  /** A daemon that a signal ends has done what it was told: exit code 0, as QEMU's. */
-  private void endOnSignal(Daemon daemon) {
-    if (daemon.closeOnSignal()) {
-      removePidfile();
-      Runtime.getRuntime().halt(0);
     }
   }
 

@@ -23,7 +23,7 @@ final class CommandDispatcher implements AutoCloseable {
   /** QEMU's QMP_REQ_QUEUE_LEN_MAX, monitor/qmp.c. */
   static final int MAX_WAITING = 8;
 
-  private static final int CLOSE_MILLIS = 5_000;
+  private static final int CLOSE_MILLIS = 2_000;
 
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition work = lock.newCondition();

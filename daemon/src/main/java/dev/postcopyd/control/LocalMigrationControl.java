@@ -78,7 +78,9 @@ final class LocalMigrationControl implements MigrationControl {
     Load.Mode mode =
         settings.isEnabled(MigrationCapability.POSTCOPY_RAM) ? Load.Mode.LAZY : Load.Mode.PLAIN;
     migrations.startLoad(
-        new MigrationFiles(descriptors, fdSets).toRead(address),
+        new MigrationFiles(descriptors, fdSets)
+            .toRead(address)
+            .direct(settings.parameters().directIo()),
         MigrationUri.show(address),
         mode,
         exits);
@@ -93,7 +95,10 @@ final class LocalMigrationControl implements MigrationControl {
       throw new QmpException("Cannot resume if there is no paused migration");
     }
     requireMappedRam(settings, "save");
-    migrations.startSave(new MigrationFiles(descriptors, fdSets).toWrite(address));
+    migrations.startSave(
+        new MigrationFiles(descriptors, fdSets)
+            .toWrite(address)
+            .direct(settings.parameters().directIo()));
   }
 
   private static void requireMappedRam(MigrationSettings.View settings, String what)

@@ -19,11 +19,14 @@ import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.RunState;
+import java.time.Duration;
 import java.util.Locale;
 import java.util.Optional;
 import java.util.OptionalLong;
 import java.util.concurrent.CompletionException;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Loads and saves of the daemon's own memory, as QMP commands see them: at most one of the two at a
@@ -34,6 +37,8 @@ import org.jspecify.annotations.Nullable;
  * daemon's.
  */
 public final class LocalMigrations implements Loader.StateListener, PlainSave.Listener {
+  private static final Logger log = LoggerFactory.getLogger(LocalMigrations.class);
+  private static final Duration CLOSE = Duration.ofSeconds(4);
   private static final String IN_PROGRESS = "There's a migration process in progress";
 
   private final IncomingContext context;
@@ -198,6 +203,10 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
       runState.loadStarted();
     }
     events.migration(statusOf(after));
+    if (after instanceof LoaderState.Cancelling cancelling
+        && cancelling.load() instanceof IncomingMigration cancelled) {
+      cancelled.giveUpOpening();
+    }
     if (after instanceof LoaderState.PostcopyActive
         || (after instanceof LoaderState.Completed && before instanceof LoaderState.Active)) {
       IncomingMigration loaded = load;
@@ -296,13 +305,15 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
         Optional.empty());
   }
 
-  /** Cancels a save and waits for its end; the loader is closed by its owner. */
+  /** Cancels a save and waits a while for its end; the loader is closed by its owner. */
   public void close() {
     PlainSave saving = save;
     if (saving != null) {
       saving.cancel();
       try {
-        saving.awaitEnd();
+        if (!saving.awaitEnd(CLOSE)) {
+          log.warn("gave up waiting for the end of a save seconds={}", CLOSE.toSeconds());
+        }
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();
       }

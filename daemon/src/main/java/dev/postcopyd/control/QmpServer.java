@@ -46,7 +46,7 @@ public final class QmpServer implements EventSink, AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(QmpServer.class);
 
   private static final int CLOSE_OUTPUT_MILLIS = 2_000;
-  private static final int CLOSE_THREAD_SECONDS = 5;
+  private static final int CLOSE_THREAD_SECONDS = 2;
 
   private final QmpServerSettings settings;
   private final CommandTable commands;
@@ -239,7 +239,7 @@ public final class QmpServer implements EventSink, AutoCloseable {
       }
       closed = true;
     }
-    loop.submit(this::closeAcceptors).awaitUninterruptibly();
+    stopListening();
     dispatcher.close();
     endSessions();
     group.shutdownGracefully(0, CLOSE_THREAD_SECONDS, TimeUnit.SECONDS).awaitUninterruptibly();
@@ -247,6 +247,14 @@ public final class QmpServer implements EventSink, AutoCloseable {
       buffers.close();
     }
     LOG.info("qmp closed");
+  }
+
+  /**
+   * Takes no further clients and removes the sockets; those who are connected are served on. The
+   * first step of an orderly end, so that a later one that hangs leaves no socket behind.
+   */
+  public void stopListening() {
+    loop.submit(this::closeAcceptors).awaitUninterruptibly(CLOSE_THREAD_SECONDS, TimeUnit.SECONDS);
   }
 
   private void closeAcceptors() {
@@ -257,6 +265,7 @@ public final class QmpServer implements EventSink, AutoCloseable {
         LOG.warn("socket not removed cause={}", e.getMessage());
       }
     }
+    acceptors.clear();
   }
 
   private void endSessions() {

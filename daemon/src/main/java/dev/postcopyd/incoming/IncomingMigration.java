@@ -91,6 +91,15 @@ public final class IncomingMigration implements Load, EngineListener {
     return opened;
   }
 
+  /**
+   * Lets whoever waits for {@link #opened} go, because the load is being cancelled: the open itself
+   * may be waiting for a server that does not answer. Any thread; without effect once it is open.
+   */
+  public void giveUpOpening() {
+    opened.completeExceptionally(
+        new IOException("the load was cancelled before " + source + " was open"));
+  }
+
   /** The engine, once all RAM is ready; it stays readable after the load. */
   public Optional<PostcopyEngine> engine() {
     return Optional.ofNullable(engine);
@@ -140,9 +149,13 @@ public final class IncomingMigration implements Load, EngineListener {
   private void prepare(NativeFile file) throws IOException {
     Snapshot checked = openSnapshot(file);
     snapshot = checked;
+    if (location.readsPagesDirectly()) {
+      checked.file().setDirectIo(true);
+    }
     machineState = checked.machineState().orElse(null);
     savedRunning = checked.machineState().map(IncomingMigration::ranWhenSaved).orElse(true);
     RamBlockTable table = context.layout().layOut(checked);
+    RoomForPages.require(checked, table);
     LocalGuest memory = LocalGuest.allocate(table);
     guest = memory;
     PostcopyPageHandler pages = context.handlers().create(checked, table);

@@ -21,6 +21,19 @@ public sealed interface SnapshotLocation {
   /** The location is not going to be opened: gives back what it holds. */
   void discard();
 
+  /**
+   * Whether pages are to be read past the page cache. What describes them never is: it lies at any
+   * offset.
+   */
+  default boolean readsPagesDirectly() {
+    return false;
+  }
+
+  /** The same location, its pages read past the page cache or not. */
+  default SnapshotLocation direct(boolean direct) {
+    return direct ? new Direct(this) : this;
+  }
+
   /** A file by its path. */
   record AtPath(Path file, long offsetBytes) implements SnapshotLocation {
     @Override
@@ -52,6 +65,38 @@ public sealed interface SnapshotLocation {
     @Override
     public void discard() {
       file.close();
+    }
+  }
+
+  /**
+   * A location whose pages are read past the page cache. A descriptor that a client has handed over
+   * is opened anew for that, because its flags are the client's too.
+   */
+  record Direct(SnapshotLocation location) implements SnapshotLocation {
+    @Override
+    public long offsetBytes() {
+      return location.offsetBytes();
+    }
+
+    @Override
+    public NativeFile open() throws IOException {
+      NativeFile file = location.open();
+      if (location instanceof AtPath) {
+        return file;
+      }
+      try (file) {
+        return file.reopen(NativeFile.Mode.READ);
+      }
+    }
+
+    @Override
+    public void discard() {
+      location.discard();
+    }
+
+    @Override
+    public boolean readsPagesDirectly() {
+      return true;
     }
   }
 }

@@ -24,7 +24,7 @@ import org.slf4j.LoggerFactory;
  */
 public final class Loader implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(Loader.class);
-  private static final long CLOSE_SECONDS = 10;
+  private static final long CLOSE_SECONDS = 4;
 
   private final ExecutorService owner =
       Executors.newSingleThreadExecutor(Thread.ofPlatform().name("loader").daemon().factory());

@@ -6,6 +6,7 @@ import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.snapshot.MappedRamWriter;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.atomic.LongAdder;
 import org.slf4j.Logger;
@@ -93,9 +94,13 @@ public final class PlainSave {
     }
   }
 
-  /** Waits until the save has ended. */
-  public void awaitEnd() throws InterruptedException {
-    thread.join();
+  /**
+   * Waits until the save has ended, or for so long.
+   *
+   * @return whether it has ended; a write to a disk that does not answer can't be interrupted
+   */
+  public boolean awaitEnd(Duration atMost) throws InterruptedException {
+    return thread.join(atMost);
   }
 
   private synchronized void enter(SaveState next) {
@@ -144,9 +149,11 @@ public final class PlainSave {
             blocks.stream()
                 .map(block -> new MappedRamWriter.Block(block.name(), block.usedLengthBytes()))
                 .toList());
+    out.setDirectIo(target.writesPagesDirectly());
     for (RamBlock block : blocks) {
       writeBlock(writer, block);
     }
+    out.setDirectIo(false);
     checkCancelled();
     return writer.finish();
   }

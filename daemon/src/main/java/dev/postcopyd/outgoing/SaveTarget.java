@@ -27,6 +27,19 @@ public sealed interface SaveTarget {
   /** The target is not going to be opened: gives back what it holds. */
   default void discard() {}
 
+  /**
+   * Whether pages are to be written past the page cache. What describes them never is: it lies at
+   * any offset.
+   */
+  default boolean writesPagesDirectly() {
+    return false;
+  }
+
+  /** The same target, its pages written past the page cache or not. */
+  default SaveTarget direct(boolean direct) {
+    return direct ? new Direct(this) : this;
+  }
+
   /** The target of a {@code file:} URI. */
   static SaveTarget atPath(Path path, long offsetBytes) {
     return offsetBytes == 0 && (!Files.exists(path) || Files.isRegularFile(path))
@@ -106,5 +119,47 @@ public sealed interface SaveTarget {
 
     @Override
     public void abandon() {}
+  }
+
+  /**
+   * A target whose pages are written past the page cache. A descriptor that a client has handed
+   * over is opened anew for that, because its flags are the client's too.
+   */
+  record Direct(SaveTarget target) implements SaveTarget {
+    @Override
+    public long offsetBytes() {
+      return target.offsetBytes();
+    }
+
+    @Override
+    public NativeFile open() throws IOException {
+      NativeFile file = target.open();
+      if (!(target instanceof Descriptor)) {
+        return file;
+      }
+      try (file) {
+        return file.reopen(NativeFile.Mode.READ_WRITE_CREATE);
+      }
+    }
+
+    @Override
+    public void commit() throws IOException {
+      target.commit();
+    }
+
+    @Override
+    public void abandon() {
+      target.abandon();
+    }
+
+    @Override
+    public void discard() {
+      target.discard();
+    }
+
+    @Override
+    public boolean writesPagesDirectly() {
+      return true;
+    }
   }
 }

@@ -4,9 +4,12 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.postcopyd.control.SocketSpec;
+import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.incoming.PageHandlerFactory;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
+import dev.postcopyd.posix.FileDescriptors;
+import dev.postcopyd.posix.abi.PosixConstants;
 import dev.postcopyd.postcopy.PageSink;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.postcopy.Urgency;
@@ -14,9 +17,13 @@ import dev.postcopyd.postcopy.mappedram.SnapshotPageHandler;
 import dev.postcopyd.qmp.client.QmpClient;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.testdata.GoldenSnapshot;
 import java.io.IOException;
 import java.io.RandomAccessFile;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.net.UnixDomainSocketAddress;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -24,6 +31,7 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -242,5 +250,72 @@ class DaemonIT {
             client.orElseThrow().execute("migrate", QmpJson.object().put("uri", "file:/tmp/x")))
         .isInstanceOf(QmpException.class)
         .hasMessageContaining("has no device state");
+  }
+
+  @Test
+  void aSaveImageOfARealLibvirtIsLoadedLazily() throws Exception {
+    enable("mapped-ram", "postcopy-ram");
+    GoldenSnapshot golden = GoldenSnapshot.ofLibvirt("sparse");
+    load("file:" + golden.file());
+    JsonNode _ = awaitStatus("postcopy-active");
+    mayLoad.countDown();
+    JsonNode info = awaitStatus("completed");
+    assertThat(info.path("ram").path("normal").asLong()).isEqualTo(206);
+    LocalGuest guest = daemon.orElseThrow().guest().orElseThrow();
+    MemorySegment ram = guest.memoryOf(guest.table().blocks().getFirst()).asSegment();
+    long textAt = Long.parseLong(golden.recipe("text.address"));
+    for (int page = 0; page < Integer.parseInt(golden.recipe("text.pages")); page++) {
+      byte[] line = ram.asSlice(textAt + page * 4096L, 64).toArray(ValueLayout.JAVA_BYTE);
+      assertThat(new String(line, StandardCharsets.US_ASCII))
+          .isEqualTo("%-63s\n".formatted("golden page " + page));
+    }
+  }
+
+  /** QEMU honours direct-io with multifd alone, and ignores it otherwise; here it always counts. */
+  @Test
+  void directIoReadsAndWritesPagesPastThePageCache() throws Exception {
+    JsonNode _ =
+        client
+            .orElseThrow()
+            .execute("migrate-set-parameters", QmpJson.object().put("direct-io", true));
+    enable("mapped-ram", "postcopy-ram");
+    Path golden = Files.copy(GoldenSnapshot.of("pc").file(), directory.resolve("golden"));
+    load("file:" + golden);
+    JsonNode _ = awaitStatus("postcopy-active");
+    assertThat(isOpenDirectly(golden)).isTrue();
+    mayLoad.countDown();
+    JsonNode _ = awaitStatus("completed");
+    Path direct = directory.resolve("direct");
+    JsonNode _ =
+        client.orElseThrow().execute("migrate", QmpJson.object().put("uri", "file:" + direct));
+    JsonNode _ = awaitStatus("completed");
+
+    JsonNode _ =
+        client
+            .orElseThrow()
+            .execute("migrate-set-parameters", QmpJson.object().put("direct-io", false));
+    load("file:" + golden);
+    JsonNode _ = awaitStatus("completed");
+    Path cached = directory.resolve("cached");
+    JsonNode _ =
+        client.orElseThrow().execute("migrate", QmpJson.object().put("uri", "file:" + cached));
+    JsonNode _ = awaitStatus("completed");
+    assertThat(direct).hasSameBinaryContentAs(cached);
+  }
+
+  /** Whether this process has the file open with O_DIRECT. */
+  private static boolean isOpenDirectly(Path file) throws IOException {
+    List<Path> descriptors;
+    try (Stream<Path> entries = Files.list(Path.of("/proc/self/fd"))) {
+      descriptors = entries.toList();
+    }
+    for (Path descriptor : descriptors) {
+      if (Files.isSymbolicLink(descriptor)
+          && Files.readSymbolicLink(descriptor).equals(file.toRealPath())) {
+        int flags = FileDescriptors.statusFlags(Integer.parseInt(descriptor.getFileName() + ""));
+        return (flags & PosixConstants.O_DIRECT) != 0;
+      }
+    }
+    throw new AssertionError(file + " is not open");
   }
 }

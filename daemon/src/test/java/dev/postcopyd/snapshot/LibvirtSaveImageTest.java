@@ -5,9 +5,11 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.stream.StreamFormatException;
+import dev.postcopyd.testdata.GoldenSnapshot;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -72,6 +74,45 @@ class LibvirtSaveImageTest {
           .isEqualTo(RECORDED_STREAM_OFFSET);
       assertThat(((LibvirtSaveImage) snapshot).wasRunning()).isFalse();
     }
+  }
+
+  @Test
+  void aRealImageIsReadAsLibvirtMadeIt() throws IOException {
+    GoldenSnapshot golden = GoldenSnapshot.ofLibvirt("sparse");
+    try (Snapshot snapshot =
+        SnapshotOpener.open(NativeFile.open(golden.file(), NativeFile.Mode.READ), 0)) {
+      assertThat(snapshot.format()).isEqualTo(SnapshotFormat.LIBVIRT_SPARSE);
+      LibvirtSaveImage image = (LibvirtSaveImage) snapshot;
+      ByteBuffer header =
+          ByteBuffer.wrap(snapshot.file().readBytesAt(0, 92)).order(ByteOrder.LITTLE_ENDIAN);
+      assertThat(image.mappedRam().streamOffsetBytes()).isEqualTo(92 + header.getInt(0x14));
+      assertThat(image.wasRunning()).isTrue();
+      assertThat(snapshot.blocks())
+          .extracting(SnapshotBlock::name)
+          .contains("pc.ram", "pc.bios", "pc.rom", "/rom@etc/acpi/tables");
+      MachineState state = snapshot.machineState().orElseThrow();
+      assertThat(state.machineType()).contains(golden.recipe("machine"));
+      assertThat(DeviceState.of(state, 0).runState())
+          .as("libvirt stops a guest before it saves it")
+          .contains("paused");
+      SnapshotBlock ram = snapshot.blocks().getFirst();
+      long firstPage = Long.parseLong(golden.recipe("text.address")) / 4096;
+      int pages = Integer.parseInt(golden.recipe("text.pages"));
+      assertThat(ram.runLength(firstPage, 100_000)).isEqualTo(pages);
+      for (int page = 0; page < pages; page++) {
+        long at = ram.pagesOffsetBytes() + (firstPage + page) * 4096;
+        assertThat(new String(snapshot.file().readBytesAt(at, 64), StandardCharsets.US_ASCII))
+            .isEqualTo("%-63s\n".formatted("golden page " + page));
+      }
+    }
+  }
+
+  @Test
+  void aRealImageOfAnotherFormatIsRefused() throws IOException {
+    assertRefused(
+        Files.readAllBytes(GoldenSnapshot.ofLibvirt("refused-raw").file()),
+        "libvirt save image of format 'raw' cannot be loaded lazily, only 'sparse' can: restore it"
+            + " and save it again with virsh save --image-format sparse at byte offset 28 (0x1c)");
   }
 
   @ParameterizedTest

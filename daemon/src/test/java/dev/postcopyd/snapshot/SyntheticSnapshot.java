@@ -16,7 +16,7 @@ import java.util.List;
  * 4096 bytes instead of QEMU's 1 MiB), so that tests can damage it at known places. Shares no code
  * with what it tests.
  */
-final class SyntheticSnapshot {
+public final class SyntheticSnapshot {
   static final String MACHINE_TYPE = "pc-i440fx-10.0";
 
   /** A timer (id 0) whose payload imitates a footer, and globalstate (id 43). */
@@ -39,34 +39,34 @@ final class SyntheticSnapshot {
   private boolean commandBeforeRam;
 
   /** The file that most tests damage: {@code pc.ram} of 70 pages and {@code pc.bios} of 2. */
-  static SyntheticSnapshot usual() {
+  public static SyntheticSnapshot usual() {
     return new SyntheticSnapshot()
         .block("pc.ram", 70 * 4096, 0x41L, 0x21L)
         .block("pc.bios", 2 * 4096, 0x2L);
   }
 
-  SyntheticSnapshot block(String name, long lengthBytes, long... stored) {
+  public SyntheticSnapshot block(String name, long lengthBytes, long... stored) {
     blocks.add(new Block(name, lengthBytes, Arrays.stream(stored).boxed().toList()));
     return this;
   }
 
-  SyntheticSnapshot announcing(long totalBytes) {
+  public SyntheticSnapshot announcing(long totalBytes) {
     announcedBytes = totalBytes;
     return this;
   }
 
-  SyntheticSnapshot withoutVmDescription() {
+  public SyntheticSnapshot withoutVmDescription() {
     vmDescription = false;
     return this;
   }
 
-  SyntheticSnapshot capabilities(String... names) {
+  public SyntheticSnapshot capabilities(String... names) {
     capabilities = List.of(names);
     return this;
   }
 
   /** With the command (ADVISE, empty) that QEMU sends before RAM if there are dirty bitmaps. */
-  SyntheticSnapshot withCommandBeforeRam() {
+  public SyntheticSnapshot withCommandBeforeRam() {
     commandBeforeRam = true;
     return this;
   }
@@ -76,7 +76,7 @@ final class SyntheticSnapshot {
     return (byte) (0x10 + block * 0x40 + page);
   }
 
-  byte[] build() {
+  public byte[] build() {
     return buildAt(0);
   }
 
@@ -180,7 +180,7 @@ final class SyntheticSnapshot {
   }
 
   /** {@code file} with {@code hex} written over it at {@code at}. */
-  static byte[] damaged(byte[] file, int at, String hex) {
+  public static byte[] damaged(byte[] file, int at, String hex) {
     byte[] copy = file.clone();
     byte[] values = HexFormat.of().parseHex(hex.replace(" ", ""));
     System.arraycopy(values, 0, copy, at, values.length);

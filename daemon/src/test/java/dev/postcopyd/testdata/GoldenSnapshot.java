@@ -18,7 +18,7 @@ import java.util.zip.GZIPInputStream;
 
 /**
  * One case of {@code testdata/qemu-10.0.2}: a snapshot that a real QEMU made, and what QEMU said of
- * it. See testdata/README.md.
+ * it; or of {@code testdata/libvirt-11.3.0}. See testdata/README.md.
  */
 public final class GoldenSnapshot {
   private static final Map<String, Path> UNPACKED = new ConcurrentHashMap<>();
@@ -27,9 +27,9 @@ public final class GoldenSnapshot {
   private final Path folder;
   private final Properties recipe = new Properties();
 
-  private GoldenSnapshot(String caseName) {
-    this.caseName = caseName;
-    this.folder = root().resolve("testdata/qemu-10.0.2").resolve(caseName);
+  private GoldenSnapshot(String maker, String caseName) {
+    this.caseName = maker + "-" + caseName;
+    this.folder = root().resolve("testdata").resolve(maker).resolve(caseName);
     try (InputStream in = Files.newInputStream(folder.resolve("recipe.properties"))) {
       recipe.load(in);
     } catch (IOException e) {
@@ -38,7 +38,12 @@ public final class GoldenSnapshot {
   }
 
   public static GoldenSnapshot of(String caseName) {
-    return new GoldenSnapshot(caseName);
+    return new GoldenSnapshot("qemu-10.0.2", caseName);
+  }
+
+  /** A case of {@code testdata/libvirt-11.3.0}: a save image that a real libvirt made. */
+  public static GoldenSnapshot ofLibvirt(String caseName) {
+    return new GoldenSnapshot("libvirt-11.3.0", caseName);
   }
 
   /** The cases that can be loaded: all but those called {@code refused-…}. */

@@ -3,6 +3,7 @@ package dev.postcopyd.posix;
 import static dev.postcopyd.posix.abi.PosixConstants.F_DUPFD_CLOEXEC;
 import static dev.postcopyd.posix.abi.PosixConstants.F_GETFL;
 import static dev.postcopyd.posix.abi.PosixConstants.F_SETFL;
+import static dev.postcopyd.posix.abi.PosixConstants.O_DIRECT;
 import static dev.postcopyd.posix.abi.PosixConstants.O_NONBLOCK;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_CLOSE;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FCNTL;
@@ -38,9 +39,17 @@ public final class FileDescriptors {
    * process that shares it.
    */
   public static void setNonBlocking(int fd, boolean nonBlocking) throws ErrnoException {
-    long flags =
-        ErrnoException.check(Libc.syscall(SYS_FCNTL, fd, F_GETFL), "fcntl(F_GETFL)", "fd " + fd);
-    long wanted = nonBlocking ? flags | O_NONBLOCK : flags & ~(long) O_NONBLOCK;
+    setFlag(fd, O_NONBLOCK, nonBlocking);
+  }
+
+  /** Sets or clears O_DIRECT, for every process that shares the open file description. */
+  static void setDirect(int fd, boolean direct) throws ErrnoException {
+    setFlag(fd, O_DIRECT, direct);
+  }
+
+  private static void setFlag(int fd, int flag, boolean on) throws ErrnoException {
+    int flags = statusFlags(fd);
+    int wanted = on ? flags | flag : flags & ~flag;
     if (wanted != flags) {
       ErrnoException.check(
           Libc.syscall(SYS_FCNTL, fd, F_SETFL, wanted), "fcntl(F_SETFL)", "fd " + fd);

@@ -305,6 +305,34 @@ public final class NativeFile implements AutoCloseable {
     return MemoryMapping.ofFile(this, offsetBytes, lengthBytes);
   }
 
+  /**
+   * Makes reads and writes go past the page cache (O_DIRECT), or through it again. While they do,
+   * addresses, lengths and offsets must be multiples of the device's block size, for which 4096
+   * does. Changes it for all who share the open file: see {@link #reopen}.
+   *
+   * @throws IOException if the file system can't, with what to do
+   */
+  public void setDirectIo(boolean direct) throws IOException {
+    try {
+      FileDescriptors.setDirect(fd(), direct);
+    } catch (ErrnoException e) {
+      throw new IOException(
+          "the file system of "
+              + name
+              + " has no direct I/O: switch direct-io off ("
+              + e.getMessage()
+              + ")",
+          e);
+    }
+  }
+
+  /** Opens the same file once more, so that what is set on it concerns nobody else. */
+  public NativeFile reopen(Mode mode) throws IOException {
+    try (Arena arena = Arena.ofConfined()) {
+      return open(CString.of(arena, "/proc/self/fd/" + fd()), name, mode.flags);
+    }
+  }
+
   /** A second owner of the same open file. */
   public NativeFile dup() throws IOException {
     return new NativeFile(FileDescriptors.dup(fd()), name, hugePageShift);

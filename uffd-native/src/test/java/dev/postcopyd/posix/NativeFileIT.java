@@ -1,5 +1,6 @@
 package dev.postcopyd.posix;
 
+import static dev.postcopyd.posix.abi.PosixConstants.O_DIRECT;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.InstanceOfAssertFactories.type;
@@ -254,5 +255,35 @@ class NativeFileIT {
     assertThatThrownBy(() -> NativeFile.open("a\0b", Mode.READ))
         .isInstanceOf(IllegalArgumentException.class)
         .hasMessageContaining("NUL");
+  }
+
+  @Test
+  void directIoConcernsOneOpenFileAlone() throws IOException {
+    Path path = Files.write(directory.resolve("direct"), new byte[8192]);
+    try (NativeFile file = NativeFile.open(path, NativeFile.Mode.READ);
+        NativeFile other = file.reopen(NativeFile.Mode.READ);
+        MemoryMapping into = MemoryMapping.anonymous(8192)) {
+      other.setDirectIo(true);
+      assertThat(FileDescriptors.statusFlags(other.fd()) & O_DIRECT).isEqualTo(O_DIRECT);
+      assertThat(FileDescriptors.statusFlags(file.fd()) & O_DIRECT).isZero();
+      other.readFullyAt(into.address(), 4096, 4096);
+      assertThatThrownBy(() -> other.readFullyAt(into.address(), 100, 3))
+          .isInstanceOf(ErrnoException.class)
+          .hasMessageContaining("EINVAL");
+      other.setDirectIo(false);
+      other.readFullyAt(into.address(), 100, 3);
+    }
+  }
+
+  @Test
+  void aFileSystemWithoutDirectIoIsNamed() throws IOException {
+    try (NativeFile file = NativeFile.open(Path.of("/proc/self/status"), NativeFile.Mode.READ)) {
+      assertThatThrownBy(() -> file.setDirectIo(true))
+          .isInstanceOf(IOException.class)
+          .hasMessageMatching(
+              "the file system of /proc/self/status has no direct I/O: switch direct-io off"
+                  + " \\(fcntl\\(F_SETFL\\) of fd [0-9]+: EINVAL \\(Invalid argument\\)\\)");
+      file.setDirectIo(false);
+    }
   }
 }

@@ -104,12 +104,7 @@ public final class UffdPagePlacer implements PagePlacer, AutoCloseable {
         case UffdResult.NoMemory _ -> {
           return new PlaceResult.Refused(
               pages(pageSize, done),
-              "out of memory: the kernel has no "
-                  + pageSize
-                  + " page for offset "
-                  + block.offsetOf(firstPageIndex + pages(pageSize, done))
-                  + " of block "
-                  + block.name());
+              outOfMemory(block, block.offsetOf(firstPageIndex + pages(pageSize, done))));
         }
         case UffdResult.SourceUnreadable _ ->
             throw new IllegalStateException(
@@ -123,6 +118,18 @@ public final class UffdPagePlacer implements PagePlacer, AutoCloseable {
       }
     }
     return PlaceResult.PLACED;
+  }
+
+  private static String outOfMemory(RamBlock block, long offsetBytes) {
+    return "out of memory: the kernel has no "
+        + block.hostPageSize()
+        + " page for offset "
+        + offsetBytes
+        + " of block "
+        + block.name()
+        + (block.hostPageSize().equals(PageSize.SIZE_4K)
+            ? ": raise the memory limit of this process's control group, or free memory"
+            : ": reserve more of them");
   }
 
   private static int pages(PageSize pageSize, long doneBytes) {
