@@ -79,6 +79,11 @@ public sealed interface SnapshotLocation {
     }
 
     @Override
+    public Optional<Path> path() {
+      return location.path();
+    }
+
+    @Override
     public NativeFile open() throws IOException {
       NativeFile file = location.open();
       if (location instanceof AtPath) {
