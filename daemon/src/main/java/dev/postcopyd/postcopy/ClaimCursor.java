@@ -8,9 +8,14 @@ import java.util.List;
  * where the guest faulted last, since what lies behind a fault is wanted next.
  *
  * <p>Shared by all loader threads of one load; a run is claimed under the lock, which is held for
- * microseconds and never while anything is fetched.
+ * microseconds and never while anything is fetched. Each thread keeps to an area of its own until
+ * that is done, because the kernel has one lock for the page table entries of 2 MiB: two threads that
+ * took every other run would wait for each other there.
  */
 final class ClaimCursor {
+  /** What one page of page table entries maps, on x86-64 and on aarch64 with 4 KiB pages. */
+  private static final long AREA_BYTES = 2 << 20;
+
   private final PostcopyEngine engine;
   private final List<RamBlock> blocks;
   private final long runBytes;
@@ -32,6 +37,7 @@ final class ClaimCursor {
     RamBlock block;
     long firstPageIndex;
     int pageCount;
+    private long areaEndPageIndex;
 
     Run(RamBlock anyBlock) {
       this.block = anyBlock;
@@ -43,7 +49,9 @@ final class ClaimCursor {
     if (blocks.isEmpty()) {
       return false;
     }
-    followFaults();
+    if (!followFaults() && claimInArea(run)) {
+      return true;
+    }
     while (blocksWithoutWork <= blocks.size()) {
       RamBlock block = blocks.get(blockIndex);
       long from = Math.max(pageIndex, block.firstPageIndex());
@@ -54,17 +62,48 @@ final class ClaimCursor {
         blocksWithoutWork++;
         continue;
       }
-      int pageCount = engine.claims().tryClaimRun(first, limit(block, first));
-      pageIndex = first + pageCount;
-      if (pageCount > 0) {
+      pageIndex = areaEnd(block, first);
+      if (claim(run, block, first)) {
         blocksWithoutWork = 0;
-        run.block = block;
-        run.firstPageIndex = first;
-        run.pageCount = pageCount;
+        run.areaEndPageIndex = pageIndex;
         return true;
       }
+      pageIndex = first;
     }
     return false;
+  }
+
+  /** Goes on in the area that the thread has begun. */
+  private boolean claimInArea(Run run) {
+    long from = run.firstPageIndex + run.pageCount;
+    while (from < run.areaEndPageIndex) {
+      long first = engine.claims().nextUnclaimed(from, run.areaEndPageIndex);
+      if (first < 0) {
+        return false;
+      }
+      if (claim(run, run.block, first)) {
+        return true;
+      }
+      from = first;
+    }
+    return false;
+  }
+
+  private boolean claim(Run run, RamBlock block, long first) {
+    int pageCount = engine.claims().tryClaimRun(first, limit(block, first));
+    if (pageCount == 0) {
+      return false; // a fault was quicker
+    }
+    run.block = block;
+    run.firstPageIndex = first;
+    run.pageCount = pageCount;
+    return true;
+  }
+
+  private static long areaEnd(RamBlock block, long pageIndex) {
+    long areaPages = Math.max(1, block.hostPageSize().pagesIn(AREA_BYTES));
+    long intoArea = (pageIndex - block.firstPageIndex()) % areaPages;
+    return Math.min(pageIndex - intoArea + areaPages, block.endPageIndex());
   }
 
   /** Up to the next boundary of a whole run, so that runs stay aligned in the file. */
@@ -74,10 +113,10 @@ final class ClaimCursor {
     return (int) Math.min(pages - intoRun, block.endPageIndex() - first);
   }
 
-  private void followFaults() {
+  private boolean followFaults() {
     long hint = engine.takeFaultHint();
     if (hint < 0) {
-      return;
+      return false;
     }
     for (int i = 0; i < blocks.size(); i++) {
       RamBlock block = blocks.get(i);
@@ -85,8 +124,9 @@ final class ClaimCursor {
         blockIndex = i;
         pageIndex = hint;
         blocksWithoutWork = 0;
-        return;
+        return true;
       }
     }
+    return false;
   }
 }

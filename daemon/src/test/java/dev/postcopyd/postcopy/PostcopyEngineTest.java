@@ -135,6 +135,34 @@ class PostcopyEngineTest {
   }
 
   @Test
+  void eachLoaderThreadKeepsToTwoMebibytesOfItsOwn() {
+    ClaimCursor cursor = new ClaimCursor(engine, EagerLoader.RUN_BYTES);
+    ClaimCursor.Run one = new ClaimCursor.Run(ram);
+    ClaimCursor.Run other = new ClaimCursor.Run(ram);
+    for (int i = 0; i < 8; i++) {
+      assertThat(cursor.claimNext(one)).isTrue();
+      assertThat(one.firstPageIndex).isEqualTo(i * 64L);
+      assertThat(cursor.claimNext(other)).isTrue();
+      assertThat(other.firstPageIndex).isEqualTo(512 + i * 64L);
+    }
+    assertThat(cursor.claimNext(one)).isTrue();
+    assertThat(one.firstPageIndex).isEqualTo(table.blocks().get(1).firstPageIndex());
+  }
+
+  @Test
+  void whatALoaderThreadHasLeftOfItsAreaIsNotForgotten() {
+    ClaimCursor cursor = new ClaimCursor(engine, EagerLoader.RUN_BYTES);
+    ClaimCursor.Run gone = new ClaimCursor.Run(ram);
+    assertThat(cursor.claimNext(gone)).isTrue();
+    ClaimCursor.Run run = new ClaimCursor.Run(ram);
+    long claimed = gone.pageCount;
+    while (cursor.claimNext(run)) {
+      claimed += run.pageCount;
+    }
+    assertThat(claimed).isEqualTo(table.totalPages());
+  }
+
+  @Test
   void theLoaderGoesOnBehindTheLastFault() {
     engine.fault(ram, 500, 1, System.nanoTime());
     ClaimCursor cursor = new ClaimCursor(engine, EagerLoader.RUN_BYTES);
