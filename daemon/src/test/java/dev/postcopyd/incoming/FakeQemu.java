@@ -295,7 +295,9 @@ final class FakeQemu implements AutoCloseable {
       throws IOException, InterruptedException, TimeoutException {
     request(block, offset);
     long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
-    while (!received.getOrDefault(block, new BitSet()).get((int) (offset / PAGE))) {
+    int host = hostPageBytes.getOrDefault(block, PAGE);
+    int first = (int) (offset / host * host / PAGE);
+    while (received.get(block).nextClearBit(first) < first + host / PAGE) {
       if (System.nanoTime() > deadline) {
         throw new TimeoutException("page at " + offset + " of " + block + " does not come");
       }
@@ -371,6 +373,7 @@ final class FakeQemu implements AutoCloseable {
         Thread.currentThread().interrupt();
       }
     }
+    cut(); // what was accepted in the meantime
     for (Throwable problem : problems) {
       throw new AssertionError(problem);
     }

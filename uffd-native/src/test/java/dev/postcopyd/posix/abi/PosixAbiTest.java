@@ -56,6 +56,7 @@ class PosixAbiTest {
       #include <linux/fcntl.h>
       #include <linux/fs.h>
       #include <linux/in.h>
+      #include <linux/in6.h>
       #include <linux/memfd.h>
       #include <linux/mman.h>
       #include <linux/stat.h>
