@@ -16,10 +16,12 @@ import dev.postcopyd.control.StreamLoads;
 import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.guest.LocalGuest;
+import dev.postcopyd.incoming.FaultPathSelfTest;
 import dev.postcopyd.incoming.IncomingContext;
 import dev.postcopyd.incoming.LoadTrace;
 import dev.postcopyd.incoming.PausedLoadFile;
 import dev.postcopyd.incoming.SnapshotLoad;
+import dev.postcopyd.incoming.StreamPathSelfTest;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.HttpEndpoint;
 import dev.postcopyd.metrics.PostcopyMetrics;
@@ -85,7 +87,12 @@ public final class Daemon implements AutoCloseable {
   private @Nullable HttpEndpoint http;
 
   private Daemon(DaemonConfig config) {
-    selfTest = SelfTestResult.start();
+    selfTest =
+        SelfTestResult.start(
+            switch (config.guest()) {
+              case GuestSpec.Memory _ -> Daemon::testFaultPath;
+              case GuestSpec.Stream _ -> StreamPathSelfTest::run;
+            });
     settings =
         switch (config.guest()) {
           case GuestSpec.Memory _ ->
@@ -121,6 +128,14 @@ public final class Daemon implements AutoCloseable {
     }
   }
 
+  /** In the run that makes the AOT cache every kind of guest has its turn. */
+  private static void testFaultPath() throws IOException {
+    FaultPathSelfTest.run();
+    if (Boolean.getBoolean("postcopyd.training")) {
+      StreamPathSelfTest.run();
+    }
+  }
+
   private GuestLoads loads(DaemonConfig config) {
     return switch (config.guest()) {
       case GuestSpec.Memory memory ->
@@ -140,7 +155,7 @@ public final class Daemon implements AutoCloseable {
               loader,
               metrics,
               Daemon::mapSnapshot,
-              () -> {},
+              selfTest::await,
               () -> settings.view().parameters().maxPostcopyBandwidth(),
               trace(config).<LoadTrace>map(file -> file).orElse(LoadTrace.NONE));
     };

@@ -35,6 +35,9 @@ final class MigrationPreamble {
   /** The value of the PING before RUN: its PONG says that the device state has been loaded. */
   static final int PING_DEVICES_LOADED = 3;
 
+  /** Length of {@link #ending}. */
+  static final int ENDING_BYTES = Long.BYTES + StreamFormat.FOOTER_BYTES + 1;
+
   private final MachineState machineState;
   private final RamBlockTable table;
 
@@ -157,9 +160,14 @@ final class MigrationPreamble {
   }
 
   byte[] ending() {
+    return endingOf(machineState.ramSectionId());
+  }
+
+  /** The last {@value #ENDING_BYTES} bytes of a stream. */
+  static byte[] endingOf(int ramSectionId) {
     return new StreamEncoder()
         .ramEnd()
-        .footer(machineState.ramSectionId())
+        .footer(ramSectionId)
         .record(new StreamRecord.EndOfStream())
         .toByteArray();
   }

@@ -171,7 +171,7 @@ final class StreamSession
       owner.allPagesReceived();
       return;
     }
-    EagerLoader loader = new EagerLoader(engine, 1, "eager", EagerLoader.RUN_BYTES, pacer);
+    EagerLoader loader = new EagerLoader(engine, 1, EagerLoader.RUN_BYTES, "eager", pacer);
     eagerLoader = loader;
     loader.start();
   }

@@ -196,7 +196,7 @@ public final class PostcopyEngine implements FaultSink, PageSink {
 
   /** How many pages of a run were placed; takes care of those that were not. */
   private int settle(RamBlock block, long firstPageIndex, int pageCount, PlaceResult result) {
-    if (result instanceof PlaceResult.Placed) {
+    if (result instanceof PlaceResult.Placed || result instanceof PlaceResult.Withheld) {
       return pageCount; // before the switch, whose first use links a call site
     }
     return switch (result) {

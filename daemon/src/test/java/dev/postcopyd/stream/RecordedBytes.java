@@ -4,8 +4,8 @@ import java.util.Arrays;
 import java.util.HexFormat;
 
 /**
- * Bytes copied from hex dumps of mapped-ram files and streams that QEMU 10.0.2 wrote. Nothing here was made by
- * this project's encoder.
+ * Bytes copied from hex dumps of mapped-ram files and streams that QEMU 10.0.2 wrote. Nothing here
+ * was made by this project's encoder.
  */
 final class RecordedBytes {
   /** {@code -M pc -m 512}: from the start of the file to the header of its first block. */

@@ -78,6 +78,11 @@ public final class StreamSocket implements AutoCloseable {
     return new StreamSocket(fd, name);
   }
 
+  /** Allocates what the calling thread's first call would. */
+  public static void prepareThread() {
+    Libc.prepareThread();
+  }
+
   /** How messages name the peer. */
   public String name() {
     return name;

@@ -117,6 +117,11 @@ public final class MappedPageHandler implements PostcopyPageHandler {
   }
 
   @Override
+  public void prepareThread() {
+    reader.prepareThread();
+  }
+
+  @Override
   public void close() {
     for (MemoryMapping mapping : mappings) {
       if (mapping != null) {

@@ -67,21 +67,26 @@ public final class ReturnPathFaultSource implements FaultSource, AutoCloseable {
   public void serve(FaultSink sink) throws IOException {
     Requests requests = new Requests(sink);
     try {
-      while (!stopped) {
-        long count = socket.receive(buffer.address(), BUFFER_BYTES);
-        if (count == 0) {
-          listener.ended(
-              decoder.isBetweenMessages()
-                  ? "closed by the destination"
-                  : "closed by the destination in the middle of a message");
-          return;
-        }
-        requests.nowNanos = System.nanoTime();
-        decoder.decode(buffer, count, requests);
-      }
+      // Entered once: all the work is in a method that is called, and compiled while this runs.
+      while (!stopped && serveOnce(requests)) {}
     } catch (IOException e) {
       listener.ended(String.valueOf(e.getMessage()));
     }
+  }
+
+  /** Answers false at the end of the return path. */
+  private boolean serveOnce(Requests requests) throws IOException {
+    long count = socket.receive(buffer.address(), BUFFER_BYTES);
+    if (count == 0) {
+      listener.ended(
+          decoder.isBetweenMessages()
+              ? "closed by the destination"
+              : "closed by the destination in the middle of a message");
+      return false;
+    }
+    requests.nowNanos = System.nanoTime();
+    decoder.decode(buffer, count, requests);
+    return true;
   }
 
   /** When the last page was asked for, by {@link System#nanoTime}. */

@@ -4,6 +4,7 @@ import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.Errno;
 import dev.postcopyd.posix.ErrnoException;
+import dev.postcopyd.posix.StreamSocket;
 import dev.postcopyd.postcopy.PagePlacer;
 import dev.postcopyd.postcopy.PlaceResult;
 import dev.postcopyd.postcopy.Urgency;
@@ -49,6 +50,11 @@ public final class StreamPagePlacer implements PagePlacer {
   /** From now on urgent pages take their own channel. */
   public void usePreemptChannel(PageChannel channel) {
     preempt = channel;
+  }
+
+  @Override
+  public void prepareThread() {
+    StreamSocket.prepareThread();
   }
 
   @Override
