@@ -47,6 +47,7 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.SocketAddress;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
@@ -179,6 +180,7 @@ public final class Daemon implements AutoCloseable {
         .flatMap(PausedLoadFile::find)
         .ifPresent(begun -> {
           try {
+            enable(capabilitiesOf(begun));
             migrations.adopt(
                 streams.begunBefore(begun, fdSets),
                 "the daemon that served the guest has ended; migrate-recover goes on");
@@ -226,11 +228,7 @@ public final class Daemon implements AutoCloseable {
   /** What {@code --incoming URI} means: both capabilities, and load. */
   private void loadAtOnce(String uri, boolean exitOnError) throws IOException {
     try (NamedDescriptors none = new NamedDescriptors()) {
-      settings.setCapabilities(
-          List.of(
-              new MigrationCapabilityStatus(MigrationCapability.MAPPED_RAM, true),
-              new MigrationCapabilityStatus(MigrationCapability.POSTCOPY_RAM, true)),
-          control);
+      enable(List.of(MigrationCapability.MAPPED_RAM, MigrationCapability.POSTCOPY_RAM));
       control.migrateIncoming(new MigrateIncomingArguments(uri, null, null), settings.view(), none);
     } catch (QmpException e) {
       if (exitOnError) {
@@ -238,6 +236,28 @@ public final class Daemon implements AutoCloseable {
       }
       log.error("--incoming failed uri={} reason=\"{}\"", uri, e.description());
     }
+  }
+
+  /** As the earlier daemon had them; events too, since they can't be switched on any more. */
+  private static List<MigrationCapability> capabilitiesOf(LoadTrace.Trace begun) {
+    List<MigrationCapability> capabilities =
+        new ArrayList<>(
+            List.of(
+                MigrationCapability.MAPPED_RAM,
+                MigrationCapability.POSTCOPY_RAM,
+                MigrationCapability.EVENTS));
+    if (begun.preempt()) {
+      capabilities.add(MigrationCapability.POSTCOPY_PREEMPT);
+    }
+    return capabilities;
+  }
+
+  private void enable(List<MigrationCapability> capabilities) throws QmpException {
+    settings.setCapabilities(
+        capabilities.stream()
+            .map(capability -> new MigrationCapabilityStatus(capability, true))
+            .toList(),
+        control);
   }
 
   private Optional<String> whyNotReady() {

@@ -302,7 +302,6 @@ class StreamE2E {
       qemu.qmp().awaitMigration("postcopy-paused");
       try (PostcopydProcess second = PostcopydProcess.runIn(lab, home, options)) {
         assertPaused(second);
-        second.qmp().enableCapabilities(List.of());
         second.qmp().execute("migrate-set-parameters", slowly);
         recover(qemu, second, "second");
         Thread.sleep(300);
@@ -310,7 +309,6 @@ class StreamE2E {
       qemu.qmp().awaitMigration("postcopy-paused");
       try (PostcopydProcess third = PostcopydProcess.runIn(lab, home, options)) {
         assertPaused(third);
-        third.qmp().enableCapabilities(List.of());
         recover(qemu, third, "third");
         third.qmp().awaitMigration("completed");
         assertAllSent(third.qmp().execute("query-migrate"));
