@@ -158,6 +158,7 @@ public final class Daemon implements AutoCloseable {
               Daemon::mapSnapshot,
               selfTest::await,
               () -> settings.view().parameters().maxPostcopyBandwidth(),
+              config.workingSet(),
               trace(config).<LoadTrace>map(file -> file).orElse(LoadTrace.NONE));
     };
   }

@@ -264,7 +264,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     }
     events.migration(statusOf(after));
     if (after instanceof LoaderState.Cancelling cancelling
-        && cancelling.load() instanceof IncomingMigration cancelled) {
+        && cancelling.load() instanceof SnapshotLoad cancelled) {
       cancelled.giveUpOpening();
     }
     if (after instanceof LoaderState.PostcopyActive

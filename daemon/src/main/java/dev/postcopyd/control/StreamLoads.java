@@ -16,6 +16,7 @@ import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationCapability;
+import dev.postcopyd.workingset.WorkingSetChoice;
 import java.util.function.LongSupplier;
 
 /**
@@ -25,6 +26,7 @@ import java.util.function.LongSupplier;
  * @param options what the command line says about it
  * @param warmUp returns when the daemon is warmed up
  * @param bytesPerSecond max-postcopy-bandwidth as it is now
+ * @param workingSet where the working sets of snapshots are kept
  */
 public record StreamLoads(
     StreamAddress address,
@@ -34,6 +36,7 @@ public record StreamLoads(
     PageHandlerFactory handlers,
     Runnable warmUp,
     LongSupplier bytesPerSecond,
+    WorkingSetChoice workingSet,
     LoadTrace trace)
     implements GuestLoads {
   @Override
@@ -88,6 +91,7 @@ public record StreamLoads(
         warmUp,
         preempt,
         bytesPerSecond,
+        workingSet,
         trace);
   }
 }

@@ -3,6 +3,7 @@ package dev.postcopyd.incoming;
 import dev.postcopyd.guest.PostcopyDestination;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.workingset.WorkingSetChoice;
 import java.util.function.LongSupplier;
 
 /**
@@ -14,6 +15,7 @@ import java.util.function.LongSupplier;
  *     guest
  * @param preemptWanted whether the client has asked for a channel of its own for requested pages
  * @param bytesPerSecond the client's limit for the bulk, as it is now; 0 for none
+ * @param workingSet where the working sets of snapshots are kept
  * @param trace leaves behind what a fresh daemon needs to go on with the load
  */
 public record StreamContext(
@@ -24,4 +26,5 @@ public record StreamContext(
     Runnable warmUp,
     boolean preemptWanted,
     LongSupplier bytesPerSecond,
+    WorkingSetChoice workingSet,
     LoadTrace trace) {}

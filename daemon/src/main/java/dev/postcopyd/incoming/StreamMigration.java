@@ -10,6 +10,7 @@ import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.FileIdentity;
 import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.postcopy.FaultOrder;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.snapshot.MachineState;
@@ -17,6 +18,8 @@ import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotBlock;
 import dev.postcopyd.stream.ReturnPathMessage;
 import dev.postcopyd.stream.StreamFormat;
+import dev.postcopyd.workingset.WorkingSet;
+import dev.postcopyd.workingset.WorkingSetSession;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.Objects;
@@ -61,6 +64,8 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   private @Nullable RamBlockTable table;
   private @Nullable MigrationPreamble preamble;
   private Terms terms = Terms.PLAIN;
+  private WorkingSetSession workingSet = WorkingSetSession.none();
+  private FaultOrder faultOrder = FaultOrder.off();
   private volatile @Nullable StreamSession session;
   private volatile @Nullable PostcopyEngine engine;
   private volatile @Nullable MachineState machineState;
@@ -173,6 +178,9 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   private void check(NativeFile file) throws IOException {
     Snapshot checked = SnapshotOpening.open(file, location.offsetBytes());
     snapshot = checked;
+    if (location.readsPagesDirectly()) {
+      checked.file().setDirectIo(true);
+    }
     machineState =
         checked
             .machineState()
@@ -216,6 +224,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
             Objects.requireNonNull(table),
             Objects.requireNonNull(handler),
             context.metrics(),
+            faultOrder,
             context.bytesPerSecond(),
             this);
     session = connected;
@@ -261,6 +270,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
               new LoadTrace.Trace(
                   source, terms.preempt(), Objects.requireNonNull(snapshot).file().identity()));
       current.main().send(switchover);
+      current.startPrefetch(workingSet.prefetchOrder(Objects.requireNonNull(table)));
       if (!current.inbox().awaitPong(MigrationPreamble.PING_DEVICES_LOADED, DEVICE_PATIENCE)) {
         throw new IOException(
             "it has not loaded its device state in "
@@ -305,6 +315,8 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     destination.completed();
     closeConnection();
     loader.report(new LoaderEvent.GuestDetached(this));
+    // Afterwards: nobody who waits for the guest is to wait for a disk.
+    saveWorkingSet(true);
   }
 
   @Override
@@ -394,6 +406,10 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     }
     handler = context.handlers().create(checked, laidOut);
     preamble = new MigrationPreamble(machine, laidOut);
+    workingSet = WorkingSetSession.open(context.workingSet(), location.path(), checked);
+    if (workingSet.isRecording()) {
+      faultOrder = FaultOrder.of(laidOut, WorkingSet.limitBytes(laidOut.totalBytes()));
+    }
     table = laidOut;
   }
 
@@ -423,6 +439,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     if (ack.value() != StreamFormat.RESUME_ACK_VALUE) {
       throw new IOException("the destination refuses to resume (" + ack.value() + ")");
     }
+    connected.startPrefetch(workingSet.prefetchOrder(Objects.requireNonNull(table)));
     loader.report(new LoaderEvent.Resumed(this));
   }
 
@@ -481,6 +498,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   @Override
   public void release() {
     closeConnection();
+    saveWorkingSet(false);
     destination.close();
     PostcopyPageHandler pages = handler;
     handler = null;
@@ -495,6 +513,19 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     location.discard();
     released = true;
     log.debug("released source={}", source);
+  }
+
+  /** Once, after the fault thread has ended; a load that failed under its guest has seen some. */
+  private void saveWorkingSet(boolean complete) {
+    WorkingSetSession ended = workingSet;
+    workingSet = WorkingSetSession.none();
+    RamBlockTable of = table;
+    if (of != null) {
+      ended
+          .save(of, faultOrder.pageIndices(), complete)
+          .ifPresent(
+              saved -> context.metrics().workingSetWritten(saved.pages(), saved.sizeBytes()));
+    }
   }
 
   private void closeConnection() {

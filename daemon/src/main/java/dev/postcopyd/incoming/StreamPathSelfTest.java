@@ -13,6 +13,7 @@ import dev.postcopyd.stream.ReturnPathMessage;
 import dev.postcopyd.stream.StreamEncoder;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
+import dev.postcopyd.workingset.WorkingSetChoice;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -79,6 +80,7 @@ public final class StreamPathSelfTest {
                   () -> {},
                   false,
                   () -> 0,
+                  new WorkingSetChoice.Off(),
                   LoadTrace.NONE));
       try {
         // A loader in whose state nothing is loaded: the steps are taken here, its reports ignored.

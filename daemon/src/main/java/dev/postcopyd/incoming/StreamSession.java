@@ -7,6 +7,7 @@ import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.StreamSocket;
 import dev.postcopyd.postcopy.EagerLoader;
 import dev.postcopyd.postcopy.EngineListener;
+import dev.postcopyd.postcopy.FaultOrder;
 import dev.postcopyd.postcopy.FaultThread;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
@@ -87,6 +88,7 @@ final class StreamSession
       RamBlockTable table,
       PostcopyPageHandler handler,
       PostcopyMetrics metrics,
+      FaultOrder faultOrder,
       LongSupplier bytesPerSecond,
       Owner owner)
       throws IOException {
@@ -100,7 +102,7 @@ final class StreamSession
       throw e;
     }
     return new StreamSession(
-        socket, ownChannelForFaults, table, handler, metrics, bytesPerSecond, owner);
+        socket, ownChannelForFaults, table, handler, metrics, faultOrder, bytesPerSecond, owner);
   }
 
   private StreamSession(
@@ -109,6 +111,7 @@ final class StreamSession
       RamBlockTable table,
       PostcopyPageHandler handler,
       PostcopyMetrics metrics,
+      FaultOrder faultOrder,
       LongSupplier bytesPerSecond,
       Owner owner) {
     this.table = table;
@@ -119,7 +122,7 @@ final class StreamSession
             table.blocks(),
             ownChannelForFaults ? OWN_CHANNEL_RECORDS : SHARED_CHANNEL_RECORDS);
     this.placer = new StreamPagePlacer(table, main, this);
-    this.engine = new PostcopyEngine(table, handler, placer, this, metrics);
+    this.engine = new PostcopyEngine(table, handler, placer, this, metrics, faultOrder);
     this.faults = new ReturnPathFaultSource(socket, table, placer, this, largestBitmapBytes(table));
     this.faultThread = new FaultThread(faults, engine, "faults");
     this.pacer = new BulkPacer(main, faults, bytesPerSecond);
@@ -165,15 +168,28 @@ final class StreamSession
     }
   }
 
+  /**
+   * Begins to send what the guest is expected to ask for, and nothing else.
+   *
+   * @param prefetchOrder page indices, in order
+   */
+  void startPrefetch(long[] prefetchOrder) {
+    EagerLoader loader =
+        new EagerLoader(engine, 1, EagerLoader.RUN_BYTES, "eager", prefetchOrder, pacer);
+    eagerLoader = loader;
+    if (prefetchOrder.length > 0) {
+      loader.startPrefetch();
+    }
+  }
+
   /** Begins to send what nobody asks for. */
   void startEagerLoader() {
+    EagerLoader loader = eagerLoader;
     if (engine.isComplete()) {
       owner.allPagesReceived();
-      return;
+    } else if (loader != null) {
+      loader.start();
     }
-    EagerLoader loader = new EagerLoader(engine, 1, EagerLoader.RUN_BYTES, "eager", pacer);
-    eagerLoader = loader;
-    loader.start();
   }
 
   /** Everything has been sent: says so, and goes on answering what a preempt channel can. */

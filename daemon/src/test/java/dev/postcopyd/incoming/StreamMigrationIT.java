@@ -19,6 +19,7 @@ import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotBlock;
 import dev.postcopyd.snapshot.SnapshotOpener;
 import dev.postcopyd.testdata.GoldenSnapshot;
+import dev.postcopyd.workingset.WorkingSetChoice;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;
@@ -381,6 +382,7 @@ class StreamMigrationIT {
             false,
             // At a byte a second nothing follows the first run until the limit is lifted.
             () -> mayLoad.getCount() == 0 ? 0 : 1,
+            new WorkingSetChoice.Off(),
             trace));
   }
 

@@ -18,8 +18,8 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>A run is made present before it is delivered (MADV_POPULATE_READ, one call a run) and dropped
  * from the page tables behind it, so that the daemon's resident memory stays small. If that fails,
- * and for single pages that somebody waits for, and for huge pages, which have to be put together,
- * the pages are read by a {@link SnapshotPageHandler}: its errors come with errno and offset, and
+ * and for single pages that somebody waits for or is expected to, and for huge pages, which have to
+ * be put together, and with direct I/O, the pages are read by a {@link SnapshotPageHandler}: its errors come with errno and offset, and
  * before a placer has begun to send. A file that is truncated between the two makes the placer's
  * system call answer EFAULT.
  *
@@ -46,7 +46,8 @@ public final class MappedPageHandler implements PostcopyPageHandler {
     try {
       for (int i = 0; i < blocks.length; i++) {
         SnapshotBlock block = blocks[i];
-        if (block.storedPages() > 0
+        if (!snapshot.file().isDirectIo()
+            && block.storedPages() > 0
             && block.pagesOffsetBytes() % MemoryMapping.basePageSizeBytes() == 0) {
           mappings[i] = snapshot.file().map(block.pagesOffsetBytes(), block.usedLengthBytes());
         }
@@ -63,7 +64,7 @@ public final class MappedPageHandler implements PostcopyPageHandler {
     SnapshotBlock stored = blocks[block.index()];
     MemoryMapping mapping = mappings[block.index()];
     if (mapping == null
-        || urgency == Urgency.FAULT
+        || urgency != Urgency.EAGER
         || block.hostPageSize().shift() != stored.targetPageSize().shift()
         || stored.targetPageSize().bytes() % MemoryMapping.basePageSizeBytes() != 0) {
       reader.fetch(block, firstPageIndex, pageCount, urgency, sink);

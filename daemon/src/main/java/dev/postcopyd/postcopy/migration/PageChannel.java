@@ -8,10 +8,9 @@ import dev.postcopyd.stream.StreamFormat;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
-import java.nio.ByteOrder;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.concurrent.locks.LockSupport;
@@ -39,19 +38,24 @@ public final class PageChannel implements AutoCloseable {
   static final int RECORDS_PER_CALL = 64;
 
   private static final long MAKE_WAY_NANOS = 2_000;
-  private static final ValueLayout.OfLong BE64 =
-      ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.BIG_ENDIAN);
-  private static final int WORDS_BYTES =
-      1
-          + StreamFormat.MAX_NAME_BYTES
-          + RECORDS_PER_CALL * (PageRecord.WORD_BYTES + PageRecord.ZERO_PAYLOAD_BYTES);
+  private static final int FIRST_BYTES =
+      PageRecord.WORD_BYTES + 1 + StreamFormat.MAX_NAME_BYTES + PageRecord.ZERO_PAYLOAD_BYTES;
   private static final long PAGE_BYTES = StreamFormat.TARGET_PAGE_SIZE.bytes();
 
   private final StreamSocket socket;
   private final byte[][] names;
   private final int eagerRecords;
   private final Arena arena = Arena.ofShared();
-  private final MemorySegment words = arena.allocate(WORDS_BYTES, Long.BYTES);
+  private final MemorySegment wordsSegment =
+      arena.allocate((long) RECORDS_PER_CALL * PageRecord.WORD_BYTES, Long.BYTES);
+  private final MemorySegment firstSegment = arena.allocate(FIRST_BYTES, Long.BYTES);
+  private final long wordsAddress = wordsSegment.address();
+  private final long firstAddress = firstSegment.address();
+
+  // Buffers, big-endian, because a segment's access costs several times as much where only the
+  // first compiler is at work.
+  private final ByteBuffer words = wordsSegment.asByteBuffer();
+  private final ByteBuffer first = firstSegment.asByteBuffer();
   private final StreamSocket.IoVector vector = new StreamSocket.IoVector(2 * RECORDS_PER_CALL);
   private final Object sending = new Object();
 
@@ -82,6 +86,7 @@ public final class PageChannel implements AutoCloseable {
       }
       names[block.index()] = name;
     }
+    layOutVector();
   }
 
   /** The socket, still owned by this object. */
@@ -187,16 +192,36 @@ public final class PageChannel implements AutoCloseable {
     }
     for (long done = 0; done < targetPages; ) {
       int batch = (int) Math.min(RECORDS_PER_CALL, targetPages - done);
-      long at = 0;
-      for (int i = 0; i < batch; i++) {
-        long page = (done + i) * PAGE_BYTES;
-        long begin = at;
-        at = head(names[block.index()], block.index(), offsetBytes + page, false, at);
-        vector.add(words.address() + begin, at - begin);
-        vector.add(address + page, PAGE_BYTES);
-      }
-      flush();
+      writeBatch(block.index(), offsetBytes + done * PAGE_BYTES, batch, address + done * PAGE_BYTES);
       done += batch;
+    }
+  }
+
+  private void writeBatch(int blockIndex, long offsetBytes, int batch, long address)
+      throws IOException {
+    boolean same = lastBlock == blockIndex;
+    int firstLength = first(names[blockIndex], offsetBytes, false, same);
+    vector.set(0, firstAddress, firstLength);
+    vector.setAddress(1, address);
+    for (int i = 1; i < batch; i++) {
+      long page = i * PAGE_BYTES;
+      words.putLong(i * PageRecord.WORD_BYTES, PageRecord.word(offsetBytes + page, false, true));
+      vector.setAddress(2 * i + 1, address + page);
+    }
+    long length = firstLength + (batch - 1L) * PageRecord.WORD_BYTES + batch * PAGE_BYTES;
+    lastBlock = -1; // until all has gone
+    if (!socket.sendFully(vector, 2 * batch, length)) {
+      layOutVector();
+    }
+    lastBlock = blockIndex;
+    count(length);
+  }
+
+  /** All pieces but the first record's head are always of the same length and mostly in place. */
+  private void layOutVector() {
+    for (int i = 0; i < RECORDS_PER_CALL; i++) {
+      vector.set(2 * i, wordsAddress + (long) i * PageRecord.WORD_BYTES, PageRecord.WORD_BYTES);
+      vector.set(2 * i + 1, 0, PAGE_BYTES);
     }
   }
 
@@ -205,42 +230,31 @@ public final class PageChannel implements AutoCloseable {
     if (ended) {
       return;
     }
-    for (long done = 0; done < targetPages; ) {
-      int batch = (int) Math.min(RECORDS_PER_CALL, targetPages - done);
-      long at = 0;
-      for (int i = 0; i < batch; i++) {
-        at = head(name, blockIndex, offsetBytes + (done + i) * PAGE_BYTES, true, at);
-        words.set(ValueLayout.JAVA_BYTE, at++, (byte) 0);
-      }
-      vector.add(words.address(), at);
-      flush();
-      done += batch;
+    for (long done = 0; done < targetPages; done++) {
+      boolean same = lastBlock == blockIndex && blockIndex >= 0;
+      int length = first(name, offsetBytes + done * PAGE_BYTES, true, same);
+      first.put(length, (byte) 0);
+      lastBlock = -1;
+      socket.sendFully(firstAddress, length + 1L);
+      lastBlock = blockIndex;
+      count(length + 1L);
     }
   }
 
-  /** Writes a record's word, and the block's name where it has changed; answers where it ends. */
-  private long head(byte[] name, int blockIndex, long offsetBytes, boolean zero, long at) {
-    boolean same = lastBlock == blockIndex && blockIndex >= 0;
-    words.set(BE64, at, PageRecord.word(offsetBytes, zero, same));
-    long end = at + PageRecord.WORD_BYTES;
-    if (!same) {
-      lastBlock = blockIndex;
-      words.set(ValueLayout.JAVA_BYTE, end++, (byte) name.length);
-      MemorySegment.copy(name, 0, words, ValueLayout.JAVA_BYTE, end, name.length);
-      end += name.length;
+  /** Writes a record's word, and the block's name where it has changed; answers how long it is. */
+  private int first(byte[] name, long offsetBytes, boolean zero, boolean same) {
+    first.putLong(0, PageRecord.word(offsetBytes, zero, same));
+    if (same) {
+      return PageRecord.WORD_BYTES;
     }
-    return end;
+    first.put(PageRecord.WORD_BYTES, (byte) name.length);
+    first.put(PageRecord.WORD_BYTES + 1, name);
+    return PageRecord.WORD_BYTES + 1 + name.length;
   }
 
   @SuppressWarnings("NonAtomicOperationOnVolatileField") // written under the lock only
-  private void flush() throws IOException {
-    long bytes = vector.lengthBytes();
-    try {
-      socket.sendFully(vector);
-      sentBytes += bytes;
-    } finally {
-      vector.clear();
-    }
+  private void count(long bytes) {
+    sentBytes += bytes;
   }
 
   /** Ends the connection: whoever sends or receives on it returns soon. */
