@@ -70,7 +70,7 @@ final class AssembleProgram {
         new ProcessBuilder(
             bin.toString(), "run", "--qmp", "unix:" + socket + ",server=on,wait=off", "--http", "127.0.0.1:0");
     // The launcher leaves its own -XX:AOTCache out while the file is missing.
-    builder.environment().put("POSTCOPYD_JAVA_OPTIONS", "-XX:AOTCacheOutput=" + cache);
+    builder.environment().put("POSTCOPYD_JAVA_OPTIONS", "-XX:AOTCacheOutput=" + cache + " -Dpostcopyd.training=true");
     builder.environment().put("POSTCOPYD_JAVA_HOME", System.getProperty("java.home"));
     Process process = builder.redirectErrorStream(true).redirectOutput(log.toFile()).start();
     try {

@@ -51,8 +51,9 @@ class ArchitectureTest {
       postcopy.uffd       -> postcopy, page, posix, uffd
       postcopy.memory     -> postcopy, page, posix
       postcopy.mappedram  -> postcopy, page, snapshot, posix
+      postcopy.migration  -> postcopy, page, stream, posix
       loader              -> postcopy, page, metrics
-      incoming            -> loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
+      incoming            -> loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
       control             -> loader, incoming, outgoing, postcopy, guest, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
       app                 -> *

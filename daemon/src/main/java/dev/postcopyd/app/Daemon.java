@@ -3,6 +3,7 @@ package dev.postcopyd.app;
 import dev.postcopyd.control.CommandTable;
 import dev.postcopyd.control.ControlCommands;
 import dev.postcopyd.control.DescriptorCommands;
+import dev.postcopyd.control.GuestLoads;
 import dev.postcopyd.control.HumanMonitor;
 import dev.postcopyd.control.LocalMigrations;
 import dev.postcopyd.control.MigrationCommands;
@@ -10,14 +11,23 @@ import dev.postcopyd.control.MigrationControl;
 import dev.postcopyd.control.MigrationSettings;
 import dev.postcopyd.control.QmpServer;
 import dev.postcopyd.control.QmpServerSettings;
+import dev.postcopyd.control.SocketSpec;
+import dev.postcopyd.control.StreamLoads;
 import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.guest.LocalGuest;
+import dev.postcopyd.incoming.FaultPathSelfTest;
 import dev.postcopyd.incoming.IncomingContext;
-import dev.postcopyd.incoming.IncomingMigration;
+import dev.postcopyd.incoming.LoadTrace;
+import dev.postcopyd.incoming.PausedLoadFile;
+import dev.postcopyd.incoming.SnapshotLoad;
+import dev.postcopyd.incoming.StreamPathSelfTest;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.HttpEndpoint;
 import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.page.RamBlockTable;
+import dev.postcopyd.postcopy.PostcopyPageHandler;
+import dev.postcopyd.postcopy.mappedram.MappedPageHandler;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.message.QmpVersion;
 import dev.postcopyd.qmp.schema.HonouredCapabilities;
@@ -30,11 +40,14 @@ import dev.postcopyd.qmp.schema.QmpSchema;
 import dev.postcopyd.qmp.schema.ShutdownCause;
 import dev.postcopyd.qmp.schema.ShutdownEvent;
 import dev.postcopyd.qmp.schema.SysEmuTarget;
+import dev.postcopyd.snapshot.Snapshot;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.SocketAddress;
+import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
@@ -66,6 +79,7 @@ public final class Daemon implements AutoCloseable {
   private final MigrationSettings settings;
   private final SelfTestResult selfTest;
   private final QmpServer server;
+  private final GuestLoads loads;
   private final LocalMigrations migrations;
   private final MigrationControl control;
   private final CountDownLatch ended = new CountDownLatch(1);
@@ -74,10 +88,21 @@ public final class Daemon implements AutoCloseable {
   private @Nullable HttpEndpoint http;
 
   private Daemon(DaemonConfig config) {
-    selfTest = SelfTestResult.start();
+    selfTest =
+        SelfTestResult.start(
+            switch (config.guest()) {
+              case GuestSpec.Memory _ -> Daemon::testFaultPath;
+              case GuestSpec.Stream _ -> StreamPathSelfTest::run;
+            });
     settings =
-        new MigrationSettings(
-            HonouredCapabilities.MEMORY_GUEST, () -> selfTest.trouble().orElse(null));
+        switch (config.guest()) {
+          case GuestSpec.Memory _ ->
+              new MigrationSettings(
+                  HonouredCapabilities.MEMORY_GUEST, () -> selfTest.trouble().orElse(null));
+          // The userfaultfd is on the other side.
+          case GuestSpec.Stream _ ->
+              new MigrationSettings(HonouredCapabilities.STREAM_GUEST, () -> null);
+        };
     QmpVersion version =
         new QmpVersion(
             QEMU_RELEASE[0],
@@ -86,17 +111,10 @@ public final class Daemon implements AutoCloseable {
             "postcopyd " + ProductVersion.current());
     CommandTable table = new CommandTable(QmpSchema.STANDARD);
     server = new QmpServer(QmpServerSettings.of(version), table);
-    IncomingContext context =
-        new IncomingContext(
-            loader,
-            metrics,
-            config.guest().layout(),
-            config.handlers(),
-            selfTest::await,
-            config.eagerThreads(),
-            config.workingSet());
+    loads = loads(config);
     migrations =
-        LocalMigrations.reportingTo(server, settings, context, () -> end(1, "a load has failed"));
+        LocalMigrations.reportingTo(
+            server, settings, loads, loader, metrics, () -> end(1, "a load has failed"));
     ControlCommands.register(
         table,
         new ControlCommands.Identity(version, config.name().orElse(null), config.uuid(), target()),
@@ -109,6 +127,76 @@ public final class Daemon implements AutoCloseable {
     for (MigrationStatus status : MigrationStatus.values()) {
       metrics.exportState(status.wireName(), migrations, of -> of.status() == status ? 1 : 0);
     }
+  }
+
+  /** In the run that makes the AOT cache every kind of guest has its turn. */
+  private static void testFaultPath() throws IOException {
+    FaultPathSelfTest.run();
+    if (Boolean.getBoolean("postcopyd.training")) {
+      StreamPathSelfTest.run();
+    }
+  }
+
+  private GuestLoads loads(DaemonConfig config) {
+    return switch (config.guest()) {
+      case GuestSpec.Memory memory ->
+          GuestLoads.memory(
+              new IncomingContext(
+                  loader,
+                  metrics,
+                  memory.layout(),
+                  config.handlers(),
+                  selfTest::await,
+                  config.eagerThreads(),
+                  config.workingSet()));
+      case GuestSpec.Stream stream ->
+          new StreamLoads(
+              stream.address(),
+              stream.options(),
+              loader,
+              metrics,
+              Daemon::mapSnapshot,
+              selfTest::await,
+              () -> settings.view().parameters().maxPostcopyBandwidth(),
+              config.workingSet(),
+              trace(config).<LoadTrace>map(file -> file).orElse(LoadTrace.NONE));
+    };
+  }
+
+  /** Beside the first unix socket, for only that is known to be the daemon's own. */
+  private static Optional<PausedLoadFile> trace(DaemonConfig config) {
+    return config.qmp().stream()
+        .filter(SocketSpec.Unix.class::isInstance)
+        .map(spec -> Path.of(((SocketSpec.Unix) spec).path() + ".load"))
+        .findFirst()
+        .map(path -> new PausedLoadFile(path, config.guest().toString()));
+  }
+
+  /** A guest that an earlier daemon has left without the rest of its memory. */
+  private void adoptPausedLoad(DaemonConfig config) {
+    if (!(loads instanceof StreamLoads streams)) {
+      return;
+    }
+    trace(config)
+        .flatMap(PausedLoadFile::find)
+        .ifPresent(begun -> {
+          try {
+            enable(capabilitiesOf(begun));
+            migrations.adopt(
+                streams.begunBefore(begun, fdSets),
+                "the daemon that served the guest has ended; migrate-recover goes on");
+          } catch (QmpException e) {
+            log.error(
+                "can't go on with an earlier load snapshot={} reason=\"{}\"",
+                begun.snapshotUri(),
+                e.description());
+          }
+        });
+  }
+
+  private static PostcopyPageHandler mapSnapshot(Snapshot snapshot, RamBlockTable table)
+      throws IOException {
+    return new MappedPageHandler(snapshot, DaemonConfig.largestPage(table));
   }
 
   /**
@@ -128,6 +216,7 @@ public final class Daemon implements AutoCloseable {
   }
 
   private void listen(DaemonConfig config) throws IOException {
+    adoptPausedLoad(config);
     server.start(config.qmp());
     if (config.http().isPresent()) {
       http = HttpEndpoint.start(config.http().get(), registry, Optional::empty, this::whyNotReady);
@@ -140,11 +229,7 @@ public final class Daemon implements AutoCloseable {
   /** What {@code --incoming URI} means: both capabilities, and load. */
   private void loadAtOnce(String uri, boolean exitOnError) throws IOException {
     try (NamedDescriptors none = new NamedDescriptors()) {
-      settings.setCapabilities(
-          List.of(
-              new MigrationCapabilityStatus(MigrationCapability.MAPPED_RAM, true),
-              new MigrationCapabilityStatus(MigrationCapability.POSTCOPY_RAM, true)),
-          control);
+      enable(List.of(MigrationCapability.MAPPED_RAM, MigrationCapability.POSTCOPY_RAM));
       control.migrateIncoming(new MigrateIncomingArguments(uri, null, null), settings.view(), none);
     } catch (QmpException e) {
       if (exitOnError) {
@@ -152,6 +237,28 @@ public final class Daemon implements AutoCloseable {
       }
       log.error("--incoming failed uri={} reason=\"{}\"", uri, e.description());
     }
+  }
+
+  /** As the earlier daemon had them; events too, since they can't be switched on any more. */
+  private static List<MigrationCapability> capabilitiesOf(LoadTrace.Trace begun) {
+    List<MigrationCapability> capabilities =
+        new ArrayList<>(
+            List.of(
+                MigrationCapability.MAPPED_RAM,
+                MigrationCapability.POSTCOPY_RAM,
+                MigrationCapability.EVENTS));
+    if (begun.preempt()) {
+      capabilities.add(MigrationCapability.POSTCOPY_PREEMPT);
+    }
+    return capabilities;
+  }
+
+  private void enable(List<MigrationCapability> capabilities) throws QmpException {
+    settings.setCapabilities(
+        capabilities.stream()
+            .map(capability -> new MigrationCapabilityStatus(capability, true))
+            .toList(),
+        control);
   }
 
   private Optional<String> whyNotReady() {
@@ -179,13 +286,13 @@ public final class Daemon implements AutoCloseable {
   }
 
   /** The latest load, whatever has become of it. */
-  public Optional<IncomingMigration> load() {
+  public Optional<SnapshotLoad> load() {
     return migrations.load();
   }
 
   /** The memory of the latest load, once it is ready and as long as it is there. */
   public Optional<LocalGuest> guest() {
-    return load().flatMap(IncomingMigration::guest);
+    return load().flatMap(SnapshotLoad::guest);
   }
 
   private void end(int code, String why) {

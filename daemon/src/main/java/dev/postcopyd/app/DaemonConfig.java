@@ -67,11 +67,15 @@ public record DaemonConfig(
 
   private static SnapshotPageHandler readSnapshot(
       dev.postcopyd.snapshot.Snapshot snapshot, RamBlockTable table) {
+    return new SnapshotPageHandler(snapshot, largestPage(table));
+  }
+
+  static PageSize largestPage(RamBlockTable table) {
     PageSize largest = PageSize.SIZE_4K;
     for (RamBlock block : table.blocks()) {
       largest = block.hostPageSize().shift() > largest.shift() ? block.hostPageSize() : largest;
     }
-    return new SnapshotPageHandler(snapshot, largest);
+    return largest;
   }
 
   public DaemonConfig withGuest(GuestSpec other) {

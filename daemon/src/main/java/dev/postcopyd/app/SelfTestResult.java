@@ -1,6 +1,5 @@
 package dev.postcopyd.app;
 
-import dev.postcopyd.incoming.FaultPathSelfTest;
 import java.io.IOException;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
@@ -9,17 +8,28 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * The start-up self-test of the fault path, beside the rest of the start. Its outcome is logged,
- * and asked for by the readiness probe; a machine that does not let us handle faults can still load
- * plainly, so it ends nothing.
+ * The start-up self-test of the guest's kind of fault path, beside the rest of the start. Its
+ * outcome is logged, and asked for by the readiness probe; a machine that does not let us handle
+ * faults can still load plainly, so it ends nothing.
  */
 final class SelfTestResult {
   private static final Logger log = LoggerFactory.getLogger(SelfTestResult.class);
 
+  private final Test test;
   private final CompletableFuture<Optional<String>> failure = new CompletableFuture<>();
 
-  static SelfTestResult start() {
-    SelfTestResult result = new SelfTestResult();
+  private SelfTestResult(Test test) {
+    this.test = test;
+  }
+
+  /** A test that takes the way of a load. */
+  @FunctionalInterface
+  interface Test {
+    void run() throws IOException;
+  }
+
+  static SelfTestResult start(Test test) {
+    SelfTestResult result = new SelfTestResult(test);
     Thread.ofPlatform().name("self-test").daemon().start(result::run);
     return result;
   }
@@ -27,7 +37,7 @@ final class SelfTestResult {
   private void run() {
     long startNanos = System.nanoTime();
     try {
-      FaultPathSelfTest.run();
+      test.run();
       log.info(
           "self-test passed millis={}",
           TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - startNanos));

@@ -8,7 +8,7 @@ import dev.postcopyd.app.GuestToucher;
 import dev.postcopyd.app.LogConfigurator;
 import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.guest.LocalGuest;
-import dev.postcopyd.incoming.IncomingMigration;
+import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.workingset.WorkingSetChoice;
@@ -95,7 +95,7 @@ final class DemoCommand implements Callable<Integer> {
     if (!status.equals("completed")) {
       return ExitCodes.FAILED;
     }
-    IncomingMigration load = daemon.load().orElseThrow();
+    SnapshotLoad load = daemon.load().orElseThrow();
     report.pages(load.engine().orElseThrow().progress());
     report.latencies("fault read → page placed", daemon.metrics().faultLatencies());
     toucher.ifPresent(guestThreads ->
@@ -120,7 +120,7 @@ final class DemoCommand implements Callable<Integer> {
   private static Optional<LocalGuest> awaitGuest(Daemon daemon) throws InterruptedException {
     long deadline = System.nanoTime() + PATIENCE.toNanos();
     while (System.nanoTime() < deadline) {
-      Optional<IncomingMigration> load = daemon.load();
+      Optional<SnapshotLoad> load = daemon.load();
       if (load.isPresent() && load.get().engine().isPresent()) {
         return load.get().guest();
       }

@@ -52,7 +52,9 @@ final class RunCommand implements Callable<Integer> {
       defaultValue = "memory",
       description = {
         "Whose address space is filled (default: ${DEFAULT-VALUE}).",
-        "memory[,page-size=2M][,page-size.BLOCK=2M]: the daemon's own memory."
+        "memory[,page-size=2M][,page-size.BLOCK=2M]: the daemon's own memory.",
+        "stream:URI[,page-size.BLOCK=2M][,map.NAME=NAME][,preempt=on|off]: a QEMU that waits with",
+        "-incoming tcp:HOST:PORT, unix:PATH or fd:N, with postcopy-ram; postcopyd is the source."
       })
   private String guest = "memory";
 

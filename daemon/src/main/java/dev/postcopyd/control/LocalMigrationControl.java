@@ -15,9 +15,9 @@ import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.StatusInfo;
 
 /**
- * The migration commands for the guest {@code memory}: arguments become a file and a mode, and
- * {@link LocalMigrations} does the rest. What this guest has no use for (outgoing postcopy,
- * recovery) is refused in QEMU's words for the state.
+ * The migration commands for guests that have no monitor behind the daemon's: arguments become a
+ * file and a mode, and {@link LocalMigrations} does the rest. What such a guest has no use for
+ * (outgoing postcopy) is refused in QEMU's words for the state.
  */
 final class LocalMigrationControl implements MigrationControl {
   private final LocalMigrations migrations;
@@ -58,11 +58,15 @@ final class LocalMigrationControl implements MigrationControl {
       throw new QmpException(
           "Parameter mode="
               + wanted.mode().wireName()
-              + " is not supported by postcopyd with the guest 'memory'");
+              + " is not supported by postcopyd with the guest '"
+              + migrations.loads().guestName()
+              + "'");
     }
     if (!wanted.tlsCreds().isEmpty()) {
       throw new QmpException(
-          "Parameter tls-creds is not supported by postcopyd with the guest 'memory'");
+          "Parameter tls-creds is not supported by postcopyd with the guest '"
+              + migrations.loads().guestName()
+              + "'");
     }
   }
 
@@ -78,11 +82,14 @@ final class LocalMigrationControl implements MigrationControl {
     Load.Mode mode =
         settings.isEnabled(MigrationCapability.POSTCOPY_RAM) ? Load.Mode.LAZY : Load.Mode.PLAIN;
     migrations.startLoad(
-        new MigrationFiles(descriptors, fdSets)
-            .toRead(address)
-            .direct(settings.parameters().directIo()),
-        MigrationUri.show(address),
-        mode,
+        new GuestLoads.Order(
+            mode,
+            MigrationUri.show(address),
+            new MigrationFiles(descriptors, fdSets)
+                .toRead(address)
+                .direct(settings.parameters().directIo()),
+            settings,
+            descriptors),
         exits);
   }
 
@@ -112,7 +119,7 @@ final class LocalMigrationControl implements MigrationControl {
   }
 
   @Override
-  public void cancel() {
+  public void cancel() throws QmpException {
     migrations.cancel();
   }
 
@@ -135,23 +142,34 @@ final class LocalMigrationControl implements MigrationControl {
 
   @Override
   public void pause() throws QmpException {
-    throw new QmpException(
-        "migrate-pause is currently only supported during postcopy-active or postcopy-recover state");
+    migrations.pause();
   }
 
   @Override
   public void recover(String uri) throws QmpException {
-    throw new QmpException("Migrate recover can only be run when postcopy is paused.");
+    migrations.recover(uri);
   }
 
   @Override
-  public void stop() {
+  public void stop() throws QmpException {
+    requireOurGuest("stop");
     migrations.runState().stop();
   }
 
   @Override
-  public void cont() {
+  public void cont() throws QmpException {
+    requireOurGuest("cont");
     migrations.runState().cont();
+  }
+
+  private void requireOurGuest(String command) throws QmpException {
+    if (!migrations.loads().isOurs()) {
+      throw new QmpException(
+          command
+              + ": the guest '"
+              + migrations.loads().guestName()
+              + "' is not postcopyd's: use its own monitor");
+    }
   }
 
   @Override

@@ -1,9 +1,7 @@
 package dev.postcopyd.control;
 
 import dev.postcopyd.fds.FdSets;
-import dev.postcopyd.incoming.IncomingContext;
-import dev.postcopyd.incoming.IncomingMigration;
-import dev.postcopyd.incoming.SnapshotLocation;
+import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.loader.LoadStatus;
 import dev.postcopyd.loader.LoadTimes;
@@ -23,14 +21,15 @@ import java.time.Duration;
 import java.util.Locale;
 import java.util.Optional;
 import java.util.OptionalLong;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Loads and saves of the daemon's own memory, as QMP commands see them: at most one of the two at a
- * time, and query-migrate tells of the one that was begun last.
+ * Loads of a guest, and saves if it is the daemon's own memory, as QMP commands see them: at most
+ * one of the two at a time, and query-migrate tells of the one that was begun last.
  *
  * <p>Commands come from the one in-band dispatcher (and query-migrate and cancel from anywhere);
  * the loader and the save report on threads of their own. Owns the save; the loader is the
@@ -41,14 +40,14 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   private static final Duration CLOSE = Duration.ofSeconds(4);
   private static final String IN_PROGRESS = "There's a migration process in progress";
 
-  private final IncomingContext context;
+  private final GuestLoads loads;
   private final Loader loader;
   private final PostcopyMetrics metrics;
   private final GuestEvents events;
   private final GuestRunState runState;
   private final Runnable fatalError;
   private final LoadTimes times = new LoadTimes();
-  private volatile @Nullable IncomingMigration load;
+  private volatile @Nullable SnapshotLoad load;
   private volatile @Nullable PlainSave save;
   private volatile boolean exitOnError;
 
@@ -59,8 +58,14 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
    * @param fatalError called when a load has failed that was to end the daemon with it
    */
   public static LocalMigrations reportingTo(
-      EventSink sink, MigrationSettings settings, IncomingContext context, Runnable fatalError) {
-    return new LocalMigrations(context, new QmpGuestEvents(sink, settings), fatalError);
+      EventSink sink,
+      MigrationSettings settings,
+      GuestLoads loads,
+      Loader loader,
+      PostcopyMetrics metrics,
+      Runnable fatalError) {
+    return new LocalMigrations(
+        loads, loader, metrics, new QmpGuestEvents(sink, settings), fatalError);
   }
 
   /**
@@ -77,12 +82,18 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
    *
    * @param fatalError called when a load has failed that was to end the daemon with it
    */
-  LocalMigrations(IncomingContext context, GuestEvents events, Runnable fatalError) {
-    this.context = context;
-    this.loader = context.loader();
-    this.metrics = context.metrics();
+  LocalMigrations(
+      GuestLoads loads,
+      Loader loader,
+      PostcopyMetrics metrics,
+      GuestEvents events,
+      Runnable fatalError) {
+    this.loads = loads;
+    this.loader = loader;
+    this.metrics = metrics;
     this.events = events;
-    this.runState = new GuestRunState(events);
+    // Somebody else's guest has a monitor of its own to say RESUME.
+    this.runState = new GuestRunState(loads.isOurs() ? events : GuestEvents.NONE);
     this.fatalError = fatalError;
     loader.addListener(times);
     loader.addListener(this);
@@ -93,7 +104,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   }
 
   /** The latest load, whatever has become of it. */
-  public Optional<IncomingMigration> load() {
+  public Optional<SnapshotLoad> load() {
     return Optional.ofNullable(load);
   }
 
@@ -102,14 +113,19 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
    *
    * @throws QmpException if a migration is under way, or the file can't be opened
    */
-  void startLoad(SnapshotLocation location, String uri, Load.Mode mode, boolean exitsOnError)
-      throws QmpException {
-    if (isSaving()) {
-      location.discard();
-      throw new QmpException(IN_PROGRESS);
+  void startLoad(GuestLoads.Order order, boolean exitsOnError) throws QmpException {
+    SnapshotLoad next;
+    try {
+      if (isUnderWay()) {
+        throw new QmpException(
+            isSaving() ? IN_PROGRESS : "The incoming migration has already been started");
+      }
+      next = loads.create(order);
+    } catch (QmpException e) {
+      order.location().discard();
+      throw e;
     }
-    IncomingMigration next = new IncomingMigration(mode, uri, location, context);
-    IncomingMigration previous = load;
+    SnapshotLoad previous = load;
     boolean previousExits = exitOnError;
     // Before the request, because the listener looks at both as soon as the state changes.
     load = next;
@@ -118,7 +134,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
         instanceof Transition.Refused refused) {
       load = previous;
       exitOnError = previousExits;
-      location.discard();
+      next.release();
       throw new QmpException(refused.reason());
     }
     save = null;
@@ -152,6 +168,12 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     if (isUnderWay()) {
       throw new QmpException(IN_PROGRESS);
     }
+    if (!loads.isOurs()) {
+      throw new QmpException(
+          "the memory of the guest '"
+              + loads.guestName()
+              + "' is not postcopyd's to save: migrate it from its own monitor");
+    }
     RunState now = runState.state();
     if (now == RunState.INMIGRATE) {
       throw new QmpException("Guest is waiting for an incoming migration");
@@ -159,7 +181,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     if (now == RunState.POSTMIGRATE) {
       throw new QmpException("Can't migrate the vm that was paused due to previous migration");
     }
-    IncomingMigration loaded = load;
+    SnapshotLoad loaded = load;
     if (loaded == null || loaded.guest().isEmpty()) {
       throw new QmpException("Guest is waiting for an incoming migration");
     }
@@ -174,14 +196,52 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
         this);
   }
 
-  /** Cancels what is under way; nothing under way is no error, as in QEMU. */
-  void cancel() {
+  /**
+   * Cancels what is under way; nothing under way is no error, as in QEMU.
+   *
+   * @throws QmpException if it has gone too far
+   */
+  void cancel() throws QmpException {
     PlainSave saving = save;
     if (saving != null && isSaving()) {
       saving.cancel();
-    } else {
-      Transition _ = loader.submit(new LoaderEvent.CancelRequested()).join();
+    } else if (loader.submit(new LoaderEvent.CancelRequested()).join()
+        instanceof Transition.Refused refused) {
+      throw new QmpException(refused.reason());
     }
+  }
+
+  /** Cuts the connection of a load that can be recovered. */
+  void pause() throws QmpException {
+    SnapshotLoad loading = load;
+    boolean cut =
+        switch (loader.state()) {
+          case LoaderState.PostcopyActive _, LoaderState.PostcopyRecover _ ->
+              loading != null && loading.cutConnection();
+          case LoaderState.Live _, LoaderState.Idle _ -> false;
+        };
+    if (!cut) {
+      throw new QmpException(
+          "migrate-pause is currently only supported during postcopy-active or postcopy-recover state");
+    }
+  }
+
+  /** Makes a paused load go on; returns before it does. */
+  void recover(String uri) throws QmpException {
+    if (!(loader.state() instanceof LoaderState.PostcopyPaused)) {
+      throw new QmpException("Migrate recover can only be run when postcopy is paused.");
+    }
+    CompletableFuture<Transition> _ = loader.submit(new LoaderEvent.RecoverRequested(uri));
+  }
+
+  /** A load that an earlier daemon has begun: it waits for migrate-recover. */
+  public void adopt(SnapshotLoad paused, String reason) {
+    load = paused;
+    Transition _ = loader.submit(new LoaderEvent.PausedLoadFound(paused, reason)).join();
+  }
+
+  GuestLoads loads() {
+    return loads;
   }
 
   boolean isUnderWay() {
@@ -204,13 +264,14 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     }
     events.migration(statusOf(after));
     if (after instanceof LoaderState.Cancelling cancelling
-        && cancelling.load() instanceof IncomingMigration cancelled) {
+        && cancelling.load() instanceof SnapshotLoad cancelled) {
       cancelled.giveUpOpening();
     }
     if (after instanceof LoaderState.PostcopyActive
         || (after instanceof LoaderState.Completed && before instanceof LoaderState.Active)) {
-      IncomingMigration loaded = load;
-      runState.loaded(loaded == null || loaded.savedRunning());
+      SnapshotLoad loaded = load;
+      // A destination of a postcopy migration starts its guest whatever the snapshot says.
+      runState.loaded(!loads.isOurs() || loaded == null || loaded.savedRunning());
     }
     if (after instanceof LoaderState.Ended) {
       metrics.migrationEnded("incoming", after.status().name().toLowerCase(Locale.ROOT));
@@ -242,6 +303,9 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
       case ACTIVE -> MigrationStatus.ACTIVE;
       case POSTCOPY_DEVICE -> MigrationStatus.POSTCOPY_DEVICE;
       case POSTCOPY_ACTIVE -> MigrationStatus.POSTCOPY_ACTIVE;
+      case POSTCOPY_PAUSED -> MigrationStatus.POSTCOPY_PAUSED;
+      case POSTCOPY_RECOVER_SETUP -> MigrationStatus.POSTCOPY_RECOVER_SETUP;
+      case POSTCOPY_RECOVER -> MigrationStatus.POSTCOPY_RECOVER;
       case COMPLETED -> MigrationStatus.COMPLETED;
       case FAILED -> MigrationStatus.FAILED;
       case CANCELLING -> MigrationStatus.CANCELLING;
@@ -266,20 +330,26 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     return saved == null ? viewOfLoad(loader.state(), load) : viewOf(saved);
   }
 
-  private MigrationView viewOfLoad(LoaderState state, @Nullable IncomingMigration of) {
+  private MigrationView viewOfLoad(LoaderState state, @Nullable SnapshotLoad of) {
     if (of == null || state.status() == LoadStatus.NONE) {
       return MigrationView.none();
     }
     Optional<PostcopyEngine> engine = of.engine();
     return new MigrationView(
         statusOf(state),
-        state instanceof LoaderState.Failed failed
-            ? Optional.of(failed.reason())
-            : Optional.empty(),
+        errorDescOf(state),
         engine.map(LocalMigrations::ramOf),
         times.totalNanos(System.nanoTime()),
         times.setupNanos(),
         of.mode() == Load.Mode.LAZY ? engine.map(PostcopyEngine::blocktime) : Optional.empty());
+  }
+
+  private static Optional<String> errorDescOf(LoaderState state) {
+    return switch (state) {
+      case LoaderState.Failed failed -> Optional.of(failed.reason());
+      case LoaderState.PostcopyPaused paused -> Optional.of(paused.reason());
+      case LoaderState.Live _, LoaderState.Idle _ -> Optional.empty();
+    };
   }
 
   private static MigrationView.Ram ramOf(PostcopyEngine engine) {

@@ -1,7 +1,6 @@
 package dev.postcopyd.incoming;
 
 import dev.postcopyd.guest.LocalGuest;
-import dev.postcopyd.loader.Load;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.loader.LoaderEvent;
 import dev.postcopyd.page.RamBlockTable;
@@ -16,11 +15,8 @@ import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.postcopy.memory.MemoryPagePlacer;
 import dev.postcopyd.postcopy.uffd.UffdFaultSource;
 import dev.postcopyd.postcopy.uffd.UffdPagePlacer;
-import dev.postcopyd.snapshot.DeviceState;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.snapshot.Snapshot;
-import dev.postcopyd.snapshot.SnapshotOpener;
-import dev.postcopyd.stream.StreamFormatException;
 import dev.postcopyd.uffd.Userfaultfd;
 import dev.postcopyd.workingset.WorkingSet;
 import dev.postcopyd.workingset.WorkingSetSession;
@@ -39,7 +35,7 @@ import org.slf4j.LoggerFactory;
  * (engine, guest, machine state) is published by volatile fields when it is whole. Owns everything
  * it opens; {@link #detachGuest} gives the snapshot back, {@link #release} everything.
  */
-public final class IncomingMigration implements Load, EngineListener {
+public final class IncomingMigration implements SnapshotLoad, EngineListener {
   private static final Logger log = LoggerFactory.getLogger(IncomingMigration.class);
 
   private final Mode mode;
@@ -83,44 +79,38 @@ public final class IncomingMigration implements Load, EngineListener {
     return mode;
   }
 
-  /**
-   * Completes when the file has been opened; with the IOException if it could not be, after the
-   * load has failed for it. So whoever asked for the load can be told at once.
-   */
+  @Override
   public CompletableFuture<@Nullable Void> opened() {
     return opened;
   }
 
-  /**
-   * Lets whoever waits for {@link #opened} go, because the load is being cancelled: the open itself
-   * may be waiting for a server that does not answer. Any thread; without effect once it is open.
-   */
+  @Override
   public void giveUpOpening() {
     opened.completeExceptionally(
         new IOException("the load was cancelled before " + source + " was open"));
   }
 
-  /** The engine, once all RAM is ready; it stays readable after the load. */
+  @Override
   public Optional<PostcopyEngine> engine() {
     return Optional.ofNullable(engine);
   }
 
-  /** Whether everything has been given back, with or without success. */
+  @Override
   public boolean isReleased() {
     return released;
   }
 
-  /** The guest's memory, from when it is ready until it is released. */
+  @Override
   public Optional<LocalGuest> guest() {
     return Optional.ofNullable(guest);
   }
 
-  /** What the snapshot says of the machine; empty before the load and for raw memory. */
+  @Override
   public Optional<MachineState> machineState() {
     return Optional.ofNullable(machineState);
   }
 
-  /** Whether the guest ran when it was saved; raw memory does not say, and counts as running. */
+  @Override
   public boolean savedRunning() {
     return savedRunning;
   }
@@ -134,7 +124,7 @@ public final class IncomingMigration implements Load, EngineListener {
       CompletableFuture<Boolean> _ =
           context
               .loader()
-              .submit(new LoaderEvent.LoadFailed(this, message(e)))
+              .submit(new LoaderEvent.LoadFailed(this, SnapshotOpening.message(e)))
               .handle((_, _) -> opened.completeExceptionally(e));
       return;
     }
@@ -142,18 +132,23 @@ public final class IncomingMigration implements Load, EngineListener {
     try {
       prepare(file);
     } catch (IOException e) {
-      loadFailed(message(e));
+      loadFailed(SnapshotOpening.message(e));
     }
   }
 
   private void prepare(NativeFile file) throws IOException {
-    Snapshot checked = openSnapshot(file);
+    Snapshot checked = SnapshotOpening.open(file, location.offsetBytes());
     snapshot = checked;
     if (location.readsPagesDirectly()) {
       checked.file().setDirectIo(true);
     }
     machineState = checked.machineState().orElse(null);
-    savedRunning = checked.machineState().map(IncomingMigration::ranWhenSaved).orElse(true);
+    savedRunning =
+        checked
+            .machineState()
+            .flatMap(SnapshotOpening::savedRunState)
+            .map("running"::equals)
+            .orElse(true);
     RamBlockTable table = context.layout().layOut(checked);
     RoomForPages.require(checked, table);
     LocalGuest memory = LocalGuest.allocate(table);
@@ -172,14 +167,6 @@ public final class IncomingMigration implements Load, EngineListener {
         engine = newEngine(table, pages, new MemoryPagePlacer(memory.baseAddresses()));
         context.loader().report(new LoaderEvent.RamReady(this));
       }
-    }
-  }
-
-  private Snapshot openSnapshot(NativeFile file) throws IOException {
-    try {
-      return SnapshotOpener.open(file, location.offsetBytes());
-    } catch (StreamFormatException e) {
-      throw new IOException(file.name() + ": " + e.getMessage(), e);
     }
   }
 
@@ -248,7 +235,7 @@ public final class IncomingMigration implements Load, EngineListener {
       }
       closeSource();
     } catch (IOException e) {
-      loadFailed("the guest's memory can't be let go: " + message(e));
+      loadFailed("the guest's memory can't be let go: " + SnapshotOpening.message(e));
       return;
     }
     context.loader().report(new LoaderEvent.GuestDetached(this));
@@ -317,21 +304,5 @@ public final class IncomingMigration implements Load, EngineListener {
     if (open != null) {
       open.close();
     }
-  }
-
-  private static boolean ranWhenSaved(MachineState machineState) {
-    try {
-      return DeviceState.of(machineState, 0).runState().map("running"::equals).orElse(true);
-    } catch (IOException e) {
-      log.warn(
-          "the device sections can't be cut up, so the saved run state is not known: {}",
-          e.getMessage());
-      return true;
-    }
-  }
-
-  private static String message(IOException e) {
-    String message = e.getMessage();
-    return message == null ? e.toString() : message;
   }
 }

@@ -3,6 +3,7 @@ package dev.postcopyd.incoming;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.snapshot.Snapshot;
+import java.io.IOException;
 
 /** Picks the page handler of a load: the place where another kind is plugged in. */
 @FunctionalInterface
@@ -10,6 +11,8 @@ public interface PageHandlerFactory {
   /**
    * A handler for {@code snapshot}, whose blocks stand in the order of {@code table}; the load owns
    * it.
+   *
+   * @throws IOException if the snapshot can't be used as the handler needs it
    */
-  PostcopyPageHandler create(Snapshot snapshot, RamBlockTable table);
+  PostcopyPageHandler create(Snapshot snapshot, RamBlockTable table) throws IOException;
 }

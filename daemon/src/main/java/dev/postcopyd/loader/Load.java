@@ -37,6 +37,32 @@ public interface Load {
   /** All pages are there: ends the fault path and lets the guest go (GuestDetached). */
   void detachGuest();
 
+  /**
+   * Whether the guest can still be given up once it has begun to take its device state. A guest of
+   * somebody else can't: it runs, or is about to, and has nobody else to get its memory from.
+   */
+  default boolean canBeAbandoned() {
+    return true;
+  }
+
+  /** The connection to the guest has been lost: ends what depended on it, and keeps the rest. */
+  default void pause() {
+    throw new IllegalStateException("this load has no connection that could be lost");
+  }
+
+  /**
+   * Connects to the guest anew (Reconnected) and finds out what it has (Resumed); ConnectionLost if
+   * that fails.
+   *
+   * @param uri where the guest waits; empty where it waited before
+   */
+  default void recover(String uri) {
+    throw new IllegalStateException("this load has no connection that could be recovered");
+  }
+
+  /** Makes a step that waits for somebody return soon. Called from any thread, at any time. */
+  default void interrupt() {}
+
   /** Stops everything and frees all. */
   void release();
 }

@@ -19,8 +19,8 @@ import org.slf4j.LoggerFactory;
  * thread. So no two changes overlap, listeners see every state exactly once and in order, and a
  * step that blocks (a slow disk) never blocks a change of state.
  *
- * <p>{@link #close} cancels a live load, waits for its release for a bounded time, and ends both
- * threads.
+ * <p>{@link #close} cancels a live load, or lets go of one that can't be cancelled any more, waits
+ * for its release for a bounded time, and ends both threads.
  */
 public final class Loader implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(Loader.class);
@@ -81,6 +81,7 @@ public final class Loader implements AutoCloseable {
         synchronized (telling) {
           enter(before, to.state(), event);
         }
+        interruptWhatIsOver(to.state());
         to.effects().forEach(this::schedule);
       }
       case Transition.Refused refused ->
@@ -90,12 +91,28 @@ public final class Loader implements AutoCloseable {
     return transition;
   }
 
+  /** The effects of the end come behind a step that may be waiting for somebody. */
+  private static void interruptWhatIsOver(LoaderState state) {
+    switch (state) {
+      case LoaderState.Cancelling cancelling -> cancelling.load().interrupt();
+      case LoaderState.Failed failed -> failed.load().interrupt();
+      case LoaderState.Live _, LoaderState.Idle _ -> {}
+    }
+  }
+
   private void enter(LoaderState before, LoaderState after, LoaderEvent event) {
     state = after;
     if (before.status() == after.status()) {
       return;
     }
-    if (after instanceof LoaderState.Failed failed) {
+    if (after instanceof LoaderState.PostcopyPaused paused) {
+      log.warn(
+          "state old={} new={} source={} reason=\"{}\"",
+          before.status(),
+          after.status(),
+          paused.load().source(),
+          paused.reason());
+    } else if (after instanceof LoaderState.Failed failed) {
       log.error(
           "state old={} new={} source={} reason=\"{}\"",
           before.status(),
@@ -125,6 +142,8 @@ public final class Loader implements AutoCloseable {
         case LoaderEffect.HandOverDeviceState step -> step.load().handOverDeviceState();
         case LoaderEffect.StartEagerLoader step -> step.load().startEagerLoader();
         case LoaderEffect.DetachGuest step -> step.load().detachGuest();
+        case LoaderEffect.Pause step -> step.load().pause();
+        case LoaderEffect.Recover step -> step.load().recover(step.uri());
         case LoaderEffect.Release step -> step.load().release();
       }
     } catch (RuntimeException | Error e) {
@@ -142,6 +161,10 @@ public final class Loader implements AutoCloseable {
       return;
     }
     Transition _ = submit(new LoaderEvent.CancelRequested()).join();
+    if (state() instanceof LoaderState.Live live && !live.load().canBeAbandoned()) {
+      // A step of it may wait for the guest, who may take for ever.
+      live.load().interrupt();
+    }
     owner.shutdown();
     awaitEnd(owner);
     worker.execute(this::releaseLast);
@@ -149,10 +172,13 @@ public final class Loader implements AutoCloseable {
     awaitEnd(worker);
   }
 
-  /** A completed load still holds its guest. */
+  /** A completed load still holds its guest, one that refused to be cancelled everything. */
   private void releaseLast() {
-    if (state() instanceof LoaderState.Completed completed) {
-      completed.load().release();
+    switch (state()) {
+      case LoaderState.Completed completed -> completed.load().release();
+      case LoaderState.Cancelling _ -> {}
+      case LoaderState.Live live -> live.load().release();
+      case LoaderState.Idle _ -> {}
     }
   }
 

@@ -16,6 +16,12 @@ public sealed interface LoaderEffect {
   /** See {@link Load#detachGuest}. */
   record DetachGuest(Load load) implements LoaderEffect {}
 
+  /** See {@link Load#pause}. */
+  record Pause(Load load) implements LoaderEffect {}
+
+  /** See {@link Load#recover}. */
+  record Recover(Load load, String uri) implements LoaderEffect {}
+
   /** See {@link Load#release}; also for a completed load whose guest gives way to a new one. */
   record Release(Load load) implements LoaderEffect {}
 }

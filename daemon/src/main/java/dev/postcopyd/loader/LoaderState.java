@@ -70,6 +70,35 @@ public sealed interface LoaderState {
     }
   }
 
+  /**
+   * The connection to the guest is lost; the guest runs on what it has and waits for what it has
+   * not.
+   *
+   * @param reason what became of the connection
+   */
+  record PostcopyPaused(long sinceNanos, Load load, String reason) implements Live {
+    @Override
+    public LoadStatus status() {
+      return LoadStatus.POSTCOPY_PAUSED;
+    }
+  }
+
+  /** A paused load connects to its guest anew. */
+  record PostcopyRecoverSetup(long sinceNanos, Load load) implements Live {
+    @Override
+    public LoadStatus status() {
+      return LoadStatus.POSTCOPY_RECOVER_SETUP;
+    }
+  }
+
+  /** The guest is asked what it has received. */
+  record PostcopyRecover(long sinceNanos, Load load) implements Live {
+    @Override
+    public LoadStatus status() {
+      return LoadStatus.POSTCOPY_RECOVER;
+    }
+  }
+
   /** A cancelled load is giving back what it holds. */
   record Cancelling(long sinceNanos, Load load) implements Live {
     @Override

@@ -3,19 +3,26 @@ package dev.postcopyd.loader;
 import dev.postcopyd.loader.Load.Mode;
 import dev.postcopyd.loader.LoaderEffect.DetachGuest;
 import dev.postcopyd.loader.LoaderEffect.HandOverDeviceState;
+import dev.postcopyd.loader.LoaderEffect.Pause;
 import dev.postcopyd.loader.LoaderEffect.Prepare;
+import dev.postcopyd.loader.LoaderEffect.Recover;
 import dev.postcopyd.loader.LoaderEffect.Release;
 import dev.postcopyd.loader.LoaderEffect.StartEagerLoader;
 import dev.postcopyd.loader.LoaderEvent.AllPagesReceived;
 import dev.postcopyd.loader.LoaderEvent.CancelRequested;
+import dev.postcopyd.loader.LoaderEvent.ConnectionLost;
 import dev.postcopyd.loader.LoaderEvent.DeviceStateLoaded;
 import dev.postcopyd.loader.LoaderEvent.GuestDetached;
 import dev.postcopyd.loader.LoaderEvent.LoadFailed;
 import dev.postcopyd.loader.LoaderEvent.LoadRequested;
 import dev.postcopyd.loader.LoaderEvent.OfLoad;
+import dev.postcopyd.loader.LoaderEvent.PausedLoadFound;
 import dev.postcopyd.loader.LoaderEvent.RamArmed;
 import dev.postcopyd.loader.LoaderEvent.RamReady;
+import dev.postcopyd.loader.LoaderEvent.Reconnected;
+import dev.postcopyd.loader.LoaderEvent.RecoverRequested;
 import dev.postcopyd.loader.LoaderEvent.Released;
+import dev.postcopyd.loader.LoaderEvent.Resumed;
 import dev.postcopyd.loader.LoaderState.Active;
 import dev.postcopyd.loader.LoaderState.Cancelled;
 import dev.postcopyd.loader.LoaderState.Cancelling;
@@ -27,6 +34,9 @@ import dev.postcopyd.loader.LoaderState.Live;
 import dev.postcopyd.loader.LoaderState.None;
 import dev.postcopyd.loader.LoaderState.PostcopyActive;
 import dev.postcopyd.loader.LoaderState.PostcopyDevice;
+import dev.postcopyd.loader.LoaderState.PostcopyPaused;
+import dev.postcopyd.loader.LoaderState.PostcopyRecover;
+import dev.postcopyd.loader.LoaderState.PostcopyRecoverSetup;
 import dev.postcopyd.loader.LoaderState.Setup;
 
 /**
@@ -35,7 +45,9 @@ import dev.postcopyd.loader.LoaderState.Setup;
  * <pre>
  * none ─► setup ─► postcopy-device ─► postcopy-active ─► completed
  *           └────► active (plain load) ─────────────────────┘
- * any live state ─► failed;  any live state ─► cancelling ─► cancelled
+ * postcopy-active ─► postcopy-paused ─► postcopy-recover-setup ─► postcopy-recover ─► postcopy-active
+ *                          ▲──────────────────────┴──────────────────────┘
+ * any live state ─► failed;  any live state that can be abandoned ─► cancelling ─► cancelled
  * completed, failed, cancelled ─► setup (a new load)
  * </pre>
  */
@@ -54,6 +66,11 @@ public final class LoaderTransitions {
       case DeviceStateLoaded _ -> onDeviceStateLoaded(state, nowNanos);
       case AllPagesReceived _ -> onAllPagesReceived(state);
       case GuestDetached _ -> onGuestDetached(state, nowNanos);
+      case PausedLoadFound found -> onPausedLoadFound(state, found, nowNanos);
+      case RecoverRequested requested -> onRecoverRequested(state, requested.uri(), nowNanos);
+      case ConnectionLost lost -> onConnectionLost(state, lost.reason(), nowNanos);
+      case Reconnected _ -> onReconnected(state, nowNanos);
+      case Resumed _ -> onResumed(state, nowNanos);
       case LoadFailed failure -> onLoadFailed(state, failure.reason(), nowNanos);
       case CancelRequested _ -> onCancelRequested(state, nowNanos);
       case Released _ -> onReleased(state, nowNanos);
@@ -139,18 +156,81 @@ public final class LoaderTransitions {
     };
   }
 
+  private static Transition onPausedLoadFound(LoaderState state, PausedLoadFound found, long now) {
+    return switch (state) {
+      case None _ -> Transition.To.state(new PostcopyPaused(now, found.load(), found.reason()));
+      case Live _, Ended _ ->
+          new Transition.Refused("The incoming migration has already been started");
+    };
+  }
+
+  private static Transition onRecoverRequested(LoaderState state, String uri, long now) {
+    return switch (state) {
+      case PostcopyPaused paused ->
+          Transition.To.state(
+              new PostcopyRecoverSetup(now, paused.load()), new Recover(paused.load(), uri));
+      case Live _, Idle _ ->
+          new Transition.Refused("Migrate recover can only be run when postcopy is paused.");
+    };
+  }
+
+  private static Transition onConnectionLost(LoaderState state, String reason, long now) {
+    return switch (state) {
+      case PostcopyActive active -> paused(active, reason, now);
+      case PostcopyRecoverSetup setup -> paused(setup, reason, now);
+      case PostcopyRecover recover -> paused(recover, reason, now);
+      // Without its device state the guest is not worth recovering: QEMU ends by itself.
+      case Setup setup -> failed(setup, reason, now);
+      case PostcopyDevice device -> failed(device, reason, now);
+      // It is being let go already, or lost already.
+      case Active _, Cancelling _, PostcopyPaused _, Idle _ -> new Transition.Ignored();
+    };
+  }
+
+  private static Transition paused(Live live, String reason, long now) {
+    return Transition.To.state(
+        new PostcopyPaused(now, live.load(), reason), new Pause(live.load()));
+  }
+
+  private static Transition failed(Live live, String reason, long now) {
+    return Transition.To.state(new Failed(now, live.load(), reason), new Release(live.load()));
+  }
+
+  private static Transition onReconnected(LoaderState state, long now) {
+    return switch (state) {
+      case PostcopyRecoverSetup setup ->
+          Transition.To.state(new PostcopyRecover(now, setup.load()));
+      case Live _, Idle _ -> new Transition.Ignored();
+    };
+  }
+
+  private static Transition onResumed(LoaderState state, long now) {
+    return switch (state) {
+      case PostcopyRecover recover ->
+          Transition.To.state(
+              new PostcopyActive(now, recover.load(), false), new StartEagerLoader(recover.load()));
+      case Live _, Idle _ -> new Transition.Ignored();
+    };
+  }
+
   private static Transition onLoadFailed(LoaderState state, String reason, long now) {
     return switch (state) {
       // A load that is being given up has nothing left to fail.
       case Cancelling _, Idle _ -> new Transition.Ignored();
-      case Live live ->
-          Transition.To.state(new Failed(now, live.load(), reason), new Release(live.load()));
+      case Live live -> failed(live, reason, now);
     };
   }
 
   private static Transition onCancelRequested(LoaderState state, long now) {
     return switch (state) {
       case Cancelling _, Idle _ -> new Transition.Ignored();
+      case PostcopyDevice _,
+          PostcopyActive _,
+          PostcopyPaused _,
+          PostcopyRecoverSetup _,
+          PostcopyRecover _
+          when !((Live) state).load().canBeAbandoned() ->
+          new Transition.Refused("Postcopy migration in progress, cannot cancel.");
       case Live live ->
           Transition.To.state(new Cancelling(now, live.load()), new Release(live.load()));
     };

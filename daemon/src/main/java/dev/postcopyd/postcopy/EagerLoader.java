@@ -28,6 +28,7 @@ public final class EagerLoader implements AutoCloseable {
   private final PostcopyEngine engine;
   private final PrefetchCursor prefetch;
   private final ClaimCursor cursor;
+  private final LoadPacer pacer;
   private final List<Thread> threads = new ArrayList<>();
   private final CountDownLatch mayLoadRest = new CountDownLatch(1);
   private volatile boolean stopped;
@@ -44,7 +45,24 @@ public final class EagerLoader implements AutoCloseable {
    */
   public EagerLoader(
       PostcopyEngine engine, int threadCount, long runBytes, String name, long[] prefetchOrder) {
+    this(engine, threadCount, runBytes, name, prefetchOrder, LoadPacer.AT_ONCE);
+  }
+
+  /**
+   * @param runBytes bytes fetched and placed at a time, at least a page; at most {@link #RUN_BYTES}
+   * @param prefetchOrder page indices of the engine's table that are to come first, in this order;
+   *     not written to
+   * @param pacer decides when the next run of the rest is due
+   */
+  public EagerLoader(
+      PostcopyEngine engine,
+      int threadCount,
+      long runBytes,
+      String name,
+      long[] prefetchOrder,
+      LoadPacer pacer) {
     this.engine = engine;
+    this.pacer = pacer;
     this.prefetch = new PrefetchCursor(engine, prefetchOrder, runBytes);
     this.cursor = new ClaimCursor(engine, runBytes);
     for (int i = 0; i < threadCount; i++) {
@@ -117,6 +135,7 @@ public final class EagerLoader implements AutoCloseable {
         // Once a run and no longer: a guest that faults all the time must not keep the rest away.
         LockSupport.parkNanos(HOLD_BACK_NANOS);
       }
+      pacer.awaitTurn();
       if (!cursor.claimNext(run)) {
         return;
       }

@@ -45,6 +45,25 @@ final class OutstandingFaults {
     size = count + 1;
   }
 
+  /** The first page of a run that somebody waits for, or -1. */
+  long firstAwaited(long fromPageIndex, long endPageIndex) {
+    if (size == 0) {
+      return -1;
+    }
+    return findAwaited(fromPageIndex, endPageIndex);
+  }
+
+  private synchronized long findAwaited(long fromPageIndex, long endPageIndex) {
+    long first = -1;
+    for (int i = 0; i < size; i++) {
+      long page = pageIndices[i];
+      if (page >= fromPageIndex && page < endPageIndex && (first < 0 || page < first)) {
+        first = page;
+      }
+    }
+    return first;
+  }
+
   /** The pages of a run are in the guest: whoever waited for one of them does so no more. */
   void end(long firstPageIndex, int pageCount, long nowNanos, PostcopyMetrics metrics) {
     if (size == 0) {

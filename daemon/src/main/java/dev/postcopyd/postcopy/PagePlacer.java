@@ -24,6 +24,9 @@ public interface PagePlacer {
   /** The same for placing as {@link PostcopyPageHandler#prepareThread} is for fetching. */
   default void prepareThread() {}
 
-  /** Wakes whoever waits for a page that has been placed already. */
+  /**
+   * Wakes whoever waits for a page that has been placed already; sends a page that has been
+   * withheld.
+   */
   void wake(RamBlock block, long pageIndex);
 }

@@ -1,7 +1,8 @@
 package dev.postcopyd.postcopy;
 
 /**
- * What became of pages that were to be placed; each kind but {@link Placed} says how many made it.
+ * What became of pages that were to be placed; each kind but {@link Placed} and {@link Withheld}
+ * says how many made it.
  */
 public sealed interface PlaceResult {
   /** All pages are in the guest, and whoever waited for them is awake. */
@@ -15,6 +16,20 @@ public sealed interface PlaceResult {
     @Override
     public int pagesPlaced() {
       throw new IllegalStateException("all pages were placed");
+    }
+  }
+
+  /**
+   * The pages count as placed, but nothing has gone to the guest: it has what they are, zeros, by
+   * itself in the end. Whoever waits for one of them now has to be woken.
+   */
+  PlaceResult WITHHELD = new Withheld();
+
+  /** See {@link #WITHHELD}. */
+  record Withheld() implements PlaceResult {
+    @Override
+    public int pagesPlaced() {
+      throw new IllegalStateException("all pages count as placed");
     }
   }
 

@@ -169,7 +169,7 @@ public final class PostcopyEngine implements FaultSink, PageSink {
       long bytes = block.hostPageSize().offsetOf(placed);
       progress.dataBytes.add(bytes);
       metrics.dataPlaced(urgency == Urgency.FAULT, block.hostPageSize().shift(), placed, bytes);
-      receive(firstPageIndex, placed);
+      receive(firstPageIndex, placed, block, result instanceof PlaceResult.Withheld);
     }
   }
 
@@ -181,7 +181,7 @@ public final class PostcopyEngine implements FaultSink, PageSink {
       long bytes = block.hostPageSize().offsetOf(placed);
       progress.zeroBytes.add(bytes);
       metrics.zeroPlaced(urgency == Urgency.FAULT, block.hostPageSize().shift(), placed, bytes);
-      receive(firstPageIndex, placed);
+      receive(firstPageIndex, placed, block, result instanceof PlaceResult.Withheld);
     }
   }
 
@@ -196,11 +196,11 @@ public final class PostcopyEngine implements FaultSink, PageSink {
 
   /** How many pages of a run were placed; takes care of those that were not. */
   private int settle(RamBlock block, long firstPageIndex, int pageCount, PlaceResult result) {
-    if (result instanceof PlaceResult.Placed) {
+    if (result instanceof PlaceResult.Placed || result instanceof PlaceResult.Withheld) {
       return pageCount; // before the switch, whose first use links a call site
     }
     return switch (result) {
-      case PlaceResult.Placed _ -> pageCount;
+      case PlaceResult.Placed _, PlaceResult.Withheld _ -> pageCount;
       case PlaceResult.TargetGone gone -> {
         claims.release(firstPageIndex + gone.pagesPlaced(), pageCount - gone.pagesPlaced());
         fail("the guest is gone: its memory at block " + block.name() + " is no longer there");
@@ -214,7 +214,7 @@ public final class PostcopyEngine implements FaultSink, PageSink {
     };
   }
 
-  private void receive(long firstPageIndex, int pageCount) {
+  private void receive(long firstPageIndex, int pageCount, RamBlock block, boolean withheld) {
     int fresh = received.markReceived(firstPageIndex, pageCount);
     if (fresh != pageCount) {
       throw new IllegalStateException(
@@ -225,6 +225,11 @@ public final class PostcopyEngine implements FaultSink, PageSink {
               + " pages from page index "
               + firstPageIndex);
     }
+    if (withheld) {
+      // A fault noted before the marking waits for a placement that has not happened; one noted
+      // after it sees the mark.
+      wakeAwaited(block, firstPageIndex, firstPageIndex + pageCount);
+    }
     if (!outstanding.isEmpty()) {
       outstanding.end(firstPageIndex, pageCount, System.nanoTime(), metrics);
     }
@@ -233,8 +238,33 @@ public final class PostcopyEngine implements FaultSink, PageSink {
     }
   }
 
+  private void wakeAwaited(RamBlock block, long fromPageIndex, long endPageIndex) {
+    long page = outstanding.firstAwaited(fromPageIndex, endPageIndex);
+    while (page >= 0) {
+      placer.wake(block, page);
+      page = outstanding.firstAwaited(page + 1, endPageIndex);
+    }
+  }
+
+  /**
+   * Pages that an earlier connection has brought in: they are neither fetched nor placed again. To
+   * be called before any fault and any load.
+   *
+   * @param data whether the pages hold data, for the figures
+   */
+  public void alreadyReceived(RamBlock block, long firstPageIndex, int pageCount, boolean data) {
+    int claimed = claims.tryClaimRun(firstPageIndex, pageCount);
+    if (claimed != pageCount || received.markReceived(firstPageIndex, pageCount) != pageCount) {
+      throw new IllegalStateException(
+          "page " + (firstPageIndex + claimed) + " of block " + block.name() + " is not fresh");
+    }
+    long bytes = block.hostPageSize().offsetOf(pageCount);
+    (data ? progress.dataBytes : progress.zeroBytes).add(bytes);
+    long _ = remainingPages.addAndGet(-pageCount);
+  }
+
   /** Ends the load for good; only the first reason counts. */
-  void fail(String reason) {
+  public void fail(String reason) {
     if (failed.compareAndSet(false, true)) {
       listener.loadFailed(reason);
     }

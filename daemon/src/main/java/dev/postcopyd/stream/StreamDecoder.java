@@ -1,5 +1,6 @@
 package dev.postcopyd.stream;
 
+import dev.postcopyd.page.PageSize;
 import dev.postcopyd.stream.StreamRecord.Command;
 import dev.postcopyd.stream.StreamRecord.Configuration;
 import dev.postcopyd.stream.StreamRecord.EndOfStream;
@@ -11,6 +12,7 @@ import dev.postcopyd.stream.StreamRecord.VmDescription;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.UUID;
 
 /**
@@ -90,6 +92,125 @@ public final class StreamDecoder {
     long usedLengthBytes = in.readBe64("block length");
     long headerOffsetBytes = in.offsetBytes();
     return new RamBlockEntry(name, usedLengthBytes, headerOffsetBytes, MappedRamHeader.decode(in));
+  }
+
+  /**
+   * A block of the RAM list of a stream without mapped-ram.
+   *
+   * @param hostPageSizeFollows whether the receiver's block has other than target pages; the stream
+   *     itself does not tell
+   */
+  public RamListEntry ramListEntry(boolean hostPageSizeFollows) throws IOException {
+    String name = in.readName("block name");
+    long usedLengthBytes = in.readBe64("block length");
+    PageSize hostPageSize = StreamFormat.TARGET_PAGE_SIZE;
+    if (hostPageSizeFollows) {
+      long start = in.offsetBytes();
+      long bytes = in.readBe64("host page size");
+      if (Long.bitCount(bytes) != 1
+          || bytes < StreamFormat.TARGET_PAGE_SIZE.bytes()
+          || bytes > 1L << 40) {
+        throw new StreamFormatException(
+            "host page size of block " + name + " is " + Long.toUnsignedString(bytes), start);
+      }
+      hostPageSize = PageSize.ofBytes(bytes);
+    }
+    return new RamListEntry(name, usedLengthBytes, hostPageSize);
+  }
+
+  /** The payload of a command of a postcopy migration; a package's bytes follow behind it. */
+  public PostcopyCommand postcopyCommand(Command command) throws IOException {
+    long start = in.offsetBytes();
+    PostcopyCommand decoded =
+        switch (command.id()) {
+          case StreamFormat.COMMAND_OPEN_RETURN_PATH -> new PostcopyCommand.OpenReturnPath();
+          case StreamFormat.COMMAND_PING -> new PostcopyCommand.Ping(in.readBe32("ping"));
+          case StreamFormat.COMMAND_POSTCOPY_ADVISE ->
+              new PostcopyCommand.Advise(
+                  in.readBe64("host page sizes"), in.readBe64("target page size"));
+          case StreamFormat.COMMAND_POSTCOPY_LISTEN -> new PostcopyCommand.Listen();
+          case StreamFormat.COMMAND_POSTCOPY_RUN -> new PostcopyCommand.Run();
+          case StreamFormat.COMMAND_POSTCOPY_RAM_DISCARD -> discard(command, start);
+          case StreamFormat.COMMAND_PACKAGED -> packaged();
+          case StreamFormat.COMMAND_POSTCOPY_RESUME -> new PostcopyCommand.Resume();
+          case StreamFormat.COMMAND_RECV_BITMAP ->
+              new PostcopyCommand.SendReceivedBitmap(in.readName("block name"));
+          default ->
+              throw new StreamFormatException(
+                  "command " + command.id() + " is not one of postcopy", start);
+        };
+    if (in.offsetBytes() - start != command.payloadLengthBytes()) {
+      throw new StreamFormatException(
+          "command "
+              + command.id()
+              + " has a length of "
+              + command.payloadLengthBytes()
+              + " bytes instead of "
+              + (in.offsetBytes() - start),
+          start);
+    }
+    return decoded;
+  }
+
+  private PostcopyCommand.Packaged packaged() throws IOException {
+    long start = in.offsetBytes();
+    int lengthBytes = in.readBe32("package length");
+    if (lengthBytes < 0 || lengthBytes > StreamFormat.MAX_PACKAGE_BYTES) {
+      throw new StreamFormatException(
+          "package of " + Integer.toUnsignedString(lengthBytes) + " bytes is too large", start);
+    }
+    return new PostcopyCommand.Packaged(lengthBytes);
+  }
+
+  private PostcopyCommand.Discard discard(Command command, long start) throws IOException {
+    int version = in.readU8("discard version");
+    if (version != StreamFormat.DISCARD_VERSION) {
+      throw new StreamFormatException("discard version " + version + " is not supported", start);
+    }
+    String blockName = in.readName("block name");
+    long end = in.offsetBytes();
+    if (in.readU8("end of the block name") != 0) {
+      throw new StreamFormatException("block name does not end in a zero", end);
+    }
+    List<PostcopyCommand.Range> ranges = new ArrayList<>();
+    while (in.offsetBytes() - start < command.payloadLengthBytes()) {
+      ranges.add(
+          new PostcopyCommand.Range(in.readBe64("range start"), in.readBe64("range length")));
+    }
+    return new PostcopyCommand.Discard(blockName, ranges);
+  }
+
+  /**
+   * The head of the next page record of a channel, or empty at the word that ends the section. The
+   * bytes of a page that is not zero follow behind it.
+   *
+   * @param previousBlock the block of the record before on this channel; empty for the first
+   */
+  public Optional<PageRecord> pageRecord(Optional<String> previousBlock) throws IOException {
+    long start = in.offsetBytes();
+    long word = in.readBe64("page record");
+    if (word == StreamFormat.RAM_FLAG_EOS) {
+      return Optional.empty();
+    }
+    long flags = word & (StreamFormat.TARGET_PAGE_SIZE.bytes() - 1);
+    boolean zero = (flags & StreamFormat.RAM_FLAG_ZERO) != 0;
+    boolean same = (flags & StreamFormat.RAM_FLAG_CONTINUE) != 0;
+    long known =
+        (zero ? StreamFormat.RAM_FLAG_ZERO : StreamFormat.RAM_FLAG_PAGE)
+            | (same ? StreamFormat.RAM_FLAG_CONTINUE : 0);
+    if (flags != known || (same && previousBlock.isEmpty())) {
+      throw new StreamFormatException(
+          String.format("page record begins with 0x%x, which is no page", word), start);
+    }
+    String blockName = same ? previousBlock.get() : in.readName("block name");
+    if (zero) {
+      long at = in.offsetBytes();
+      int value = in.readU8("zero page");
+      if (value != 0) {
+        throw new StreamFormatException("zero page is filled with " + value, at);
+      }
+    }
+    return Optional.of(new PageRecord(blockName, word - flags, zero));
   }
 
   /**

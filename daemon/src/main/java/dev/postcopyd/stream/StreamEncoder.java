@@ -1,5 +1,6 @@
 package dev.postcopyd.stream;
 
+import dev.postcopyd.page.PageSize;
 import dev.postcopyd.stream.StreamRecord.Command;
 import dev.postcopyd.stream.StreamRecord.Configuration;
 import dev.postcopyd.stream.StreamRecord.EndOfStream;
@@ -66,6 +67,66 @@ public final class StreamEncoder {
     name(name).be64(usedLengthBytes);
     header.encode(this);
     return this;
+  }
+
+  /**
+   * A block of the RAM list of a stream without mapped-ram.
+   *
+   * @param hostPageSize of the destination's block, which stands there only where it is not the
+   *     target page size
+   */
+  public StreamEncoder ramBlock(String name, long usedLengthBytes, PageSize hostPageSize) {
+    name(name).be64(usedLengthBytes);
+    return hostPageSize.equals(StreamFormat.TARGET_PAGE_SIZE) ? this : be64(hostPageSize.bytes());
+  }
+
+  /** A command with its payload; a package's bytes are the caller's to append. */
+  public StreamEncoder command(PostcopyCommand command) {
+    return switch (command) {
+      case PostcopyCommand.OpenReturnPath _ -> command(StreamFormat.COMMAND_OPEN_RETURN_PATH, 0);
+      case PostcopyCommand.Ping ping ->
+          command(StreamFormat.COMMAND_PING, Integer.BYTES).be32(ping.value());
+      case PostcopyCommand.Advise advise ->
+          command(StreamFormat.COMMAND_POSTCOPY_ADVISE, 2 * Long.BYTES)
+              .be64(advise.hostPageSizes())
+              .be64(advise.targetPageSizeBytes());
+      case PostcopyCommand.Listen _ -> command(StreamFormat.COMMAND_POSTCOPY_LISTEN, 0);
+      case PostcopyCommand.Run _ -> command(StreamFormat.COMMAND_POSTCOPY_RUN, 0);
+      case PostcopyCommand.Discard discard -> {
+        command(
+                StreamFormat.COMMAND_POSTCOPY_RAM_DISCARD,
+                3 + discard.blockName().length() + discard.ranges().size() * 2 * Long.BYTES)
+            .u8(StreamFormat.DISCARD_VERSION)
+            .name(discard.blockName())
+            .u8(0);
+        discard.ranges().forEach(range -> be64(range.startBytes()).be64(range.lengthBytes()));
+        yield this;
+      }
+      case PostcopyCommand.Packaged packaged ->
+          command(StreamFormat.COMMAND_PACKAGED, Integer.BYTES).be32(packaged.lengthBytes());
+      case PostcopyCommand.Resume _ -> command(StreamFormat.COMMAND_POSTCOPY_RESUME, 0);
+      case PostcopyCommand.SendReceivedBitmap bitmap ->
+          command(StreamFormat.COMMAND_RECV_BITMAP, 1 + bitmap.blockName().length())
+              .name(bitmap.blockName());
+    };
+  }
+
+  private StreamEncoder command(int id, int payloadLengthBytes) {
+    return record(new Command(id, payloadLengthBytes));
+  }
+
+  /**
+   * The head of a page record; the page's bytes, or for a zero page nothing, are the caller's to
+   * append. What is written per page goes straight into native memory instead: {@link PageRecord}.
+   *
+   * @param sameBlock the block is that of the record before
+   */
+  public StreamEncoder pageRecord(PageRecord page, boolean sameBlock) {
+    be64(PageRecord.word(page.offsetBytes(), page.isZero(), sameBlock));
+    if (!sameBlock) {
+      name(page.blockName());
+    }
+    return page.isZero() ? u8(0) : this;
   }
 
   /** The word that ends the payload of a RAM section. */

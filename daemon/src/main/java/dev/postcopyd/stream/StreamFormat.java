@@ -3,8 +3,9 @@ package dev.postcopyd.stream;
 import dev.postcopyd.page.PageSize;
 
 /**
- * The constants of QEMU's migration stream, version 3, as a mapped-ram file has them. All integers
- * of the format are big-endian. Values observed in files of QEMU 10.0.2.
+ * The constants of QEMU's migration stream, version 3, as a mapped-ram file and a postcopy
+ * migration have them. All integers of the format are big-endian. Values observed in files and
+ * streams of QEMU 10.0.2.
  */
 public final class StreamFormat {
   /** The first four bytes: {@code QEVM}. */
@@ -62,8 +63,53 @@ public final class StreamFormat {
   /** The pages of a block begin on a multiple of this in the files that QEMU writes. */
   public static final long MAPPED_RAM_PAGES_ALIGNMENT = 1 << 20;
 
+  // Flags of a page record's word; the offset within the block takes the bits above them.
+  /** The page is zero: one byte 0 follows. */
+  public static final long RAM_FLAG_ZERO = 0x02;
+
+  /** The page's bytes follow. */
+  public static final long RAM_FLAG_PAGE = 0x08;
+
+  /** The block is that of the record before on the same channel: no name follows. */
+  public static final long RAM_FLAG_CONTINUE = 0x20;
+
+  // Commands; lengths of their payloads are fixed but for RAM_DISCARD and RECV_BITMAP.
+  public static final int COMMAND_OPEN_RETURN_PATH = 1;
+  public static final int COMMAND_PING = 2;
+  public static final int COMMAND_POSTCOPY_ADVISE = 3;
+  public static final int COMMAND_POSTCOPY_LISTEN = 4;
+  public static final int COMMAND_POSTCOPY_RUN = 5;
+  public static final int COMMAND_POSTCOPY_RAM_DISCARD = 6;
+  public static final int COMMAND_PACKAGED = 7;
+  public static final int COMMAND_POSTCOPY_RESUME = 9;
+  public static final int COMMAND_RECV_BITMAP = 10;
+
   /** The one command that a snapshot file holds: from machine types of QEMU 10.0 on. */
   public static final int COMMAND_SWITCHOVER_START = 11;
+
+  /** The only version of a RAM_DISCARD's payload. */
+  public static final int DISCARD_VERSION = 0;
+
+  /** How many ranges QEMU puts into one RAM_DISCARD. */
+  public static final int MAX_DISCARD_RANGES = 12;
+
+  /** How long a package may be, by QEMU's own limit. */
+  public static final int MAX_PACKAGE_BYTES = 1 << 24;
+
+  // Messages of the return path.
+  public static final int RETURN_SHUT = 1;
+  public static final int RETURN_PONG = 2;
+  public static final int RETURN_REQ_PAGES_ID = 3;
+  public static final int RETURN_REQ_PAGES = 4;
+  public static final int RETURN_RECV_BITMAP = 5;
+  public static final int RETURN_RESUME_ACK = 6;
+  public static final int RETURN_SWITCHOVER_ACK = 7;
+
+  /** Ends the bitmap behind a RECV_BITMAP message. */
+  public static final long RECV_BITMAP_END = 0x0123456789abcdefL;
+
+  /** What a RESUME_ACK has to say. */
+  public static final int RESUME_ACK_VALUE = 1;
 
   /** Length limit of a name: one byte counts it. */
   public static final int MAX_NAME_BYTES = 255;

@@ -27,7 +27,12 @@ public final class PostcopydProcess implements AutoCloseable {
    */
   public static PostcopydProcess run(QemuLab lab, Path directory, String... more)
       throws IOException, InterruptedException, TimeoutException {
-    Path own = Files.createTempDirectory(directory, "postcopyd");
+    return runIn(lab, Files.createTempDirectory(directory, "postcopyd"), more);
+  }
+
+  /** The same in a directory of the caller's choice, where an earlier daemon may have been. */
+  public static PostcopydProcess runIn(QemuLab lab, Path own, String... more)
+      throws IOException, InterruptedException, TimeoutException {
     Path socket = own.resolve("qmp");
     List<String> command = new ArrayList<>();
     command.addAll(List.of(lab.postcopyd().toString(), "run", "--qmp", "unix:" + socket));

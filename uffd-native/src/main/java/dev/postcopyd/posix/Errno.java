@@ -38,8 +38,14 @@ public final class Errno {
   public static final int EOVERFLOW = 75;
   public static final int EOPNOTSUPP = 95;
   public static final int EADDRINUSE = 98;
+  public static final int ENETUNREACH = 101;
   public static final int ECONNRESET = 104;
   public static final int ENOBUFS = 105;
+  public static final int ENOTCONN = 107;
+  public static final int ETIMEDOUT = 110;
+  public static final int ECONNREFUSED = 111;
+  public static final int EINPROGRESS = 115;
+  public static final int ECANCELED = 125;
   public static final int EHWPOISON = 133;
 
   private static final String TABLE =

@@ -173,7 +173,7 @@ public final class UnixSocket {
             "unix");
   }
 
-  private static MemorySegment addressOf(Arena arena, Path path) throws ErrnoException {
+  static MemorySegment addressOf(Arena arena, Path path) throws ErrnoException {
     MemorySegment name = CString.of(arena, path);
     if (name.byteSize() - 1 > MAX_PATH_BYTES) {
       throw new ErrnoException(

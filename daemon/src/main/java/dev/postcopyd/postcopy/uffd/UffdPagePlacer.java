@@ -55,7 +55,7 @@ public final class UffdPagePlacer implements PagePlacer, AutoCloseable {
     }
     for (int i = 0; i < pageCount; i++) {
       switch (place(block, firstPageIndex + i, 1, zeros.address())) {
-        case PlaceResult.Placed _ -> {}
+        case PlaceResult.Placed _, PlaceResult.Withheld _ -> {}
         case PlaceResult.TargetGone _ -> {
           return new PlaceResult.TargetGone(i);
         }

@@ -59,6 +59,14 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
               MigrationCapability.RELEASE_RAM,
               MigrationCapability.ZERO_BLOCKS));
 
+  /**
+   * A migration destination that somebody else drives. The same as {@link #MEMORY_GUEST}, for the
+   * same reasons, but that here {@code postcopy-preempt} has something to do: the destination must
+   * have it too.
+   */
+  public static final HonouredCapabilities STREAM_GUEST =
+      new HonouredCapabilities("stream", MEMORY_GUEST.capabilities());
+
   public HonouredCapabilities {
     EnumSet<MigrationCapability> copy = EnumSet.noneOf(MigrationCapability.class);
     copy.addAll(capabilities);

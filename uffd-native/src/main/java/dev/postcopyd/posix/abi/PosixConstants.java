@@ -84,11 +84,15 @@ public final class PosixConstants {
 
   // linux/socket.h, linux/net.h, asm-generic/socket.h: the same on both platforms
   public static final int AF_UNIX = 1;
+  public static final int AF_INET = 2;
+  public static final int AF_INET6 = 10;
   public static final int SOCK_STREAM = 1;
   public static final int SOCK_CLOEXEC = O_CLOEXEC;
   public static final int SOCK_NONBLOCK = O_NONBLOCK;
   public static final int SOL_SOCKET = 1;
   public static final int SO_ERROR = 4;
+  public static final int SO_SNDBUF = 7;
+  public static final int SO_KEEPALIVE = 9;
   public static final int SO_PASSCRED = 16;
   public static final int SO_PEERCRED = 17;
   public static final int SCM_RIGHTS = 0x01;
@@ -100,6 +104,14 @@ public final class PosixConstants {
   public static final int SHUT_RD = 0;
   public static final int SHUT_WR = 1;
   public static final int SHUT_RDWR = 2;
+
+  // linux/in.h, linux/tcp.h
+  public static final int IPPROTO_TCP = 6;
+  public static final int TCP_NODELAY = 1;
+  public static final int TCP_KEEPIDLE = 4;
+  public static final int TCP_KEEPINTVL = 5;
+  public static final int TCP_USER_TIMEOUT = 18;
+  public static final int TCP_NOTSENT_LOWAT = 25;
 
   private PosixConstants() {}
 }

@@ -49,6 +49,18 @@ public final class PosixStructs {
   public static final int SOCKADDR_UN_SUN_FAMILY = 0; // __u16
   public static final int SOCKADDR_UN_SUN_PATH = 2;
 
+  // struct sockaddr_in, linux/in.h; struct sockaddr_in6, linux/in6.h. Ports and addresses are
+  // big-endian.
+  public static final int SOCKADDR_IN_SIZEOF = 16;
+  public static final int SOCKADDR_IN_SIN_FAMILY = 0; // __u16
+  public static final int SOCKADDR_IN_SIN_PORT = 2; // __be16
+  public static final int SOCKADDR_IN_SIN_ADDR = 4;
+  public static final int SOCKADDR_IN6_SIZEOF = 28;
+  public static final int SOCKADDR_IN6_SIN6_FAMILY = 0; // __u16
+  public static final int SOCKADDR_IN6_SIN6_PORT = 2; // __be16
+  public static final int SOCKADDR_IN6_SIN6_ADDR = 8;
+  public static final int SOCKADDR_IN6_SIN6_SCOPE_ID = 24; // __u32
+
   // struct pollfd, asm-generic/poll.h
   public static final int POLLFD_SIZEOF = 8;
   public static final int POLLFD_FD = 0; // __s32

@@ -19,11 +19,13 @@ public final class SyscallNumbers {
   public static final int SYS_MADVISE = pick(28, 233);
   public static final int SYS_SOCKET = pick(41, 198);
   public static final int SYS_CONNECT = pick(42, 203);
+  public static final int SYS_SENDTO = pick(44, 206);
   public static final int SYS_SENDMSG = pick(46, 211);
   public static final int SYS_RECVMSG = pick(47, 212);
   public static final int SYS_SHUTDOWN = pick(48, 210);
   public static final int SYS_BIND = pick(49, 200);
   public static final int SYS_LISTEN = pick(50, 201);
+  public static final int SYS_GETSOCKNAME = pick(51, 204);
   public static final int SYS_SOCKETPAIR = pick(53, 199);
   public static final int SYS_SETSOCKOPT = pick(54, 208);
   public static final int SYS_GETSOCKOPT = pick(55, 209);

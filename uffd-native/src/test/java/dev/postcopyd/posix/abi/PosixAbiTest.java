@@ -22,6 +22,8 @@ class PosixAbiTest {
       """
       #define _GNU_SOURCE
       #include <fcntl.h>
+      #include <netinet/in.h>
+      #include <netinet/tcp.h>
       #include <poll.h>
       #include <sys/eventfd.h>
       #include <sys/mman.h>
@@ -53,9 +55,12 @@ class PosixAbiTest {
       #include <linux/falloc.h>
       #include <linux/fcntl.h>
       #include <linux/fs.h>
+      #include <linux/in.h>
+      #include <linux/in6.h>
       #include <linux/memfd.h>
       #include <linux/mman.h>
       #include <linux/stat.h>
+      #include <linux/tcp.h>
       #include <linux/time_types.h>
       #include <linux/uio.h>
       #include <linux/un.h>
@@ -71,6 +76,8 @@ class PosixAbiTest {
    */
   private static final Set<String> ONLY_IN_LIBC =
       Set.of(
+          "AF_INET",
+          "AF_INET6",
           "AF_UNIX",
           "EFD_CLOEXEC",
           "EFD_NONBLOCK",
@@ -88,16 +95,18 @@ class PosixAbiTest {
           "SOCK_STREAM");
 
   private static final Map<String, String> STRUCTS =
-      Map.of(
-          "STATX_TIMESTAMP", "statx_timestamp",
-          "STATX", "statx",
-          "IOVEC", "iovec",
-          "MSGHDR", "msghdr",
-          "CMSGHDR", "cmsghdr",
-          "UCRED", "ucred",
-          "SOCKADDR_UN", "sockaddr_un",
-          "POLLFD", "pollfd",
-          "TIMESPEC", "timespec");
+      Map.ofEntries(
+          Map.entry("STATX_TIMESTAMP", "statx_timestamp"),
+          Map.entry("STATX", "statx"),
+          Map.entry("IOVEC", "iovec"),
+          Map.entry("MSGHDR", "msghdr"),
+          Map.entry("CMSGHDR", "cmsghdr"),
+          Map.entry("UCRED", "ucred"),
+          Map.entry("SOCKADDR_UN", "sockaddr_un"),
+          Map.entry("SOCKADDR_IN", "sockaddr_in"),
+          Map.entry("SOCKADDR_IN6", "sockaddr_in6"),
+          Map.entry("POLLFD", "pollfd"),
+          Map.entry("TIMESPEC", "timespec"));
 
   @TempDir Path directory;
 

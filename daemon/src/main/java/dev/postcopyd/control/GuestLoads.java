@@ -1,0 +1,58 @@
+package dev.postcopyd.control;
+
+import dev.postcopyd.fds.NamedDescriptors;
+import dev.postcopyd.incoming.IncomingContext;
+import dev.postcopyd.incoming.IncomingMigration;
+import dev.postcopyd.incoming.SnapshotLoad;
+import dev.postcopyd.incoming.SnapshotLocation;
+import dev.postcopyd.loader.Load;
+import dev.postcopyd.qmp.message.QmpException;
+
+/** Makes the loads of one kind of guest. Called by the dispatcher's thread. */
+public interface GuestLoads {
+  /** The guest as the user knows it, for messages: e.g. {@code memory}. */
+  String guestName();
+
+  /** Whether the guest is the daemon's own: there to be saved, stopped and continued. */
+  boolean isOurs();
+
+  /**
+   * A new load.
+   *
+   * @throws QmpException if this guest can't be loaded so; the location is still the caller's then
+   */
+  SnapshotLoad create(Order order) throws QmpException;
+
+  /**
+   * What a client asks for.
+   *
+   * @param uri the snapshot's, as messages name it
+   * @param descriptors the client's own
+   */
+  record Order(
+      Load.Mode mode,
+      String uri,
+      SnapshotLocation location,
+      MigrationSettings.View settings,
+      NamedDescriptors descriptors) {}
+
+  /** Loads into the daemon's own memory. */
+  static GuestLoads memory(IncomingContext context) {
+    return new GuestLoads() {
+      @Override
+      public String guestName() {
+        return "memory";
+      }
+
+      @Override
+      public boolean isOurs() {
+        return true;
+      }
+
+      @Override
+      public SnapshotLoad create(Order order) {
+        return new IncomingMigration(order.mode(), order.uri(), order.location(), context);
+      }
+    };
+  }
+}

@@ -1,0 +1,35 @@
+package dev.postcopyd.incoming;
+
+import dev.postcopyd.posix.FileIdentity;
+import java.io.IOException;
+
+/**
+ * What outlives the daemon, so that a fresh one can go on with a load whose guest runs already.
+ * Called by the thread of the load's steps.
+ */
+public interface LoadTrace {
+  /** For loads that nobody can go on with. */
+  LoadTrace NONE =
+      new LoadTrace() {
+        @Override
+        public void leave(Trace trace) {}
+
+        @Override
+        public void remove() {}
+      };
+
+  /**
+   * What a fresh daemon has to know.
+   *
+   * @param snapshotUri the migration URI of the snapshot
+   * @param preempt whether the guest expects a second channel
+   * @param identity which file the guest depends on: another one at the same place would do harm
+   */
+  record Trace(String snapshotUri, boolean preempt, FileIdentity identity) {}
+
+  /** The guest is about to run and will depend on the snapshot; on disk when this returns. */
+  void leave(Trace trace) throws IOException;
+
+  /** The guest depends on nobody any more, or is gone. */
+  void remove();
+}

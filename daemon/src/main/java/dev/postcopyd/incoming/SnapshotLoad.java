@@ -1,0 +1,52 @@
+package dev.postcopyd.incoming;
+
+import dev.postcopyd.guest.LocalGuest;
+import dev.postcopyd.loader.Load;
+import dev.postcopyd.postcopy.PostcopyEngine;
+import dev.postcopyd.snapshot.MachineState;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * A load of a snapshot as those see it who ask for it and look at it, whatever guest it fills. All
+ * methods but {@link Load}'s steps may be called from any thread.
+ */
+public interface SnapshotLoad extends Load {
+  /**
+   * Completes when the file has been opened; with the IOException if it could not be, after the
+   * load has failed for it. So whoever asked for the load can be told at once.
+   */
+  CompletableFuture<@Nullable Void> opened();
+
+  /**
+   * Lets whoever waits for {@link #opened} go, because the load is being cancelled: the open itself
+   * may be waiting for a server that does not answer. Without effect once it is open.
+   */
+  void giveUpOpening();
+
+  /** The engine, once all RAM is ready; it stays readable after the load. */
+  Optional<PostcopyEngine> engine();
+
+  /** Whether everything has been given back, with or without success. */
+  boolean isReleased();
+
+  /** The guest's memory, if the daemon has it: from when it is ready until it is released. */
+  Optional<LocalGuest> guest();
+
+  /** What the snapshot says of the machine; empty before the load and for raw memory. */
+  Optional<MachineState> machineState();
+
+  /**
+   * Cuts the connection to a running guest on a user's demand; the load is paused then. Never
+   * blocks.
+   *
+   * @return false if there is no connection to cut
+   */
+  default boolean cutConnection() {
+    return false;
+  }
+
+  /** Whether the guest ran when it was saved; raw memory does not say, and counts as running. */
+  boolean savedRunning();
+}

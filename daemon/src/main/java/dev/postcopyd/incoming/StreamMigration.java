@@ -1,0 +1,538 @@
+package dev.postcopyd.incoming;
+
+import dev.postcopyd.guest.LocalGuest;
+import dev.postcopyd.guest.PostcopyDestination;
+import dev.postcopyd.guest.PostcopyDestination.Terms;
+import dev.postcopyd.loader.Loader;
+import dev.postcopyd.loader.LoaderEvent;
+import dev.postcopyd.page.PageSize;
+import dev.postcopyd.page.RamBlock;
+import dev.postcopyd.page.RamBlockTable;
+import dev.postcopyd.posix.FileIdentity;
+import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.postcopy.FaultOrder;
+import dev.postcopyd.postcopy.PostcopyEngine;
+import dev.postcopyd.postcopy.PostcopyPageHandler;
+import dev.postcopyd.snapshot.MachineState;
+import dev.postcopyd.snapshot.Snapshot;
+import dev.postcopyd.snapshot.SnapshotBlock;
+import dev.postcopyd.stream.ReturnPathMessage;
+import dev.postcopyd.stream.StreamFormat;
+import dev.postcopyd.workingset.WorkingSet;
+import dev.postcopyd.workingset.WorkingSetSession;
+import java.io.IOException;
+import java.time.Duration;
+import java.util.Objects;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * One load of a snapshot into a QEMU that takes it for a postcopy migration: this side plays the
+ * migration's source.
+ *
+ * <pre>
+ * prepare              snapshot checked, destination connected; handshake, PONG 1, [second
+ *                      channel], discards; requests are being read           → RamArmed
+ * handOverDeviceState  the package with devices and RUN; PONG 3              → DeviceStateLoaded
+ * startEagerLoader     the bulk                                              → AllPagesReceived
+ * detachGuest          end of the stream; SHUT                               → GuestDetached
+ * pause, recover       the connection is lost after RUN; a new one goes on with what is missing
+ * </pre>
+ *
+ * <p>The steps run on the loader's worker thread, one at a time; {@link #interrupt} and {@link
+ * #cutConnection} may be called from any thread. Owns everything it opens, and the destination.
+ */
+public final class StreamMigration implements SnapshotLoad, StreamSession.Owner {
+  private static final Logger log = LoggerFactory.getLogger(StreamMigration.class);
+  private static final Duration ANSWER_PATIENCE = Duration.ofSeconds(30);
+  private static final Duration DEVICE_PATIENCE = Duration.ofMinutes(2);
+  private static final Duration END_PATIENCE = Duration.ofDays(1);
+
+  private final Optional<LoadTrace.Trace> begun;
+  private final String source;
+  private final SnapshotLocation location;
+  private final StreamContext context;
+  private final Loader loader;
+  private final PostcopyDestination destination;
+  private final CompletableFuture<@Nullable Void> opened = new CompletableFuture<>();
+
+  private @Nullable Snapshot snapshot;
+  private @Nullable PostcopyPageHandler handler;
+  private @Nullable RamBlockTable table;
+  private @Nullable MigrationPreamble preamble;
+  private Terms terms = Terms.PLAIN;
+  private WorkingSetSession workingSet = WorkingSetSession.none();
+  private FaultOrder faultOrder = FaultOrder.off();
+  private volatile @Nullable StreamSession session;
+  private volatile @Nullable PostcopyEngine engine;
+  private volatile @Nullable MachineState machineState;
+  private volatile boolean savedRunning = true;
+  private volatile boolean running;
+  private volatile boolean interrupted;
+  private volatile boolean released;
+
+  /**
+   * @param source the migration URI of the snapshot, as messages name it
+   */
+  public StreamMigration(String source, SnapshotLocation location, StreamContext context) {
+    this(source, location, context, Optional.empty());
+  }
+
+  private StreamMigration(
+      String source,
+      SnapshotLocation location,
+      StreamContext context,
+      Optional<LoadTrace.Trace> begun) {
+    this.begun = begun;
+    this.source = source;
+    this.location = location;
+    this.context = context;
+    this.loader = context.loader();
+    this.destination = context.destination();
+  }
+
+  /** A load that an earlier daemon has begun; it can only be recovered. */
+  public static StreamMigration begunBefore(
+      LoadTrace.Trace trace, SnapshotLocation location, StreamContext context) {
+    return new StreamMigration(trace.snapshotUri(), location, context, Optional.of(trace));
+  }
+
+  @Override
+  public String source() {
+    return source;
+  }
+
+  @Override
+  public Mode mode() {
+    return Mode.LAZY;
+  }
+
+  @Override
+  public boolean canBeAbandoned() {
+    return false;
+  }
+
+  @Override
+  public CompletableFuture<@Nullable Void> opened() {
+    return opened;
+  }
+
+  @Override
+  public void giveUpOpening() {
+    opened.completeExceptionally(
+        new IOException("the load was cancelled before " + source + " was open"));
+  }
+
+  @Override
+  public Optional<PostcopyEngine> engine() {
+    return Optional.ofNullable(engine);
+  }
+
+  @Override
+  public boolean isReleased() {
+    return released;
+  }
+
+  /** The memory is QEMU's. */
+  @Override
+  public Optional<LocalGuest> guest() {
+    return Optional.empty();
+  }
+
+  @Override
+  public Optional<MachineState> machineState() {
+    return Optional.ofNullable(machineState);
+  }
+
+  @Override
+  public boolean savedRunning() {
+    return savedRunning;
+  }
+
+  @Override
+  public void prepare() {
+    NativeFile file;
+    try {
+      file = location.open();
+    } catch (IOException e) {
+      CompletableFuture<Boolean> _ =
+          loader
+              .submit(new LoaderEvent.LoadFailed(this, SnapshotOpening.message(e)))
+              .handle((_, _) -> opened.completeExceptionally(e));
+      return;
+    }
+    opened.complete(null);
+    try {
+      check(file);
+      context.warmUp().run();
+      connectAndHandshake();
+      loader.report(new LoaderEvent.RamArmed(this));
+    } catch (IOException e) {
+      setupFailed(e);
+    }
+  }
+
+  private void check(NativeFile file) throws IOException {
+    Snapshot checked = SnapshotOpening.open(file, location.offsetBytes());
+    snapshot = checked;
+    if (location.readsPagesDirectly()) {
+      checked.file().setDirectIo(true);
+    }
+    machineState =
+        checked
+            .machineState()
+            .orElseThrow(() ->
+                new IOException(
+                    checked.name()
+                        + " is a raw memory file: without device state no QEMU can run from it"));
+  }
+
+  private void connectAndHandshake() throws IOException {
+    askForTerms();
+    MigrationPreamble words = Objects.requireNonNull(preamble);
+    StreamSession connected = connect();
+    connected
+        .main()
+        .send(words.handshake(StreamLayout.pageSizeSummary(Objects.requireNonNull(table), terms)));
+    awaitFirstPong(connected);
+    if (terms.preempt()) {
+      connected.openPreemptChannel(destination.connect());
+    }
+    connected.main().send(words.discards());
+  }
+
+  private PostcopyDestination.Offer offer(
+      Snapshot checked, MachineState machine, Optional<String> savedRunState) {
+    return new PostcopyDestination.Offer(
+        machine.machineType(),
+        checked.blocks().stream()
+            .map(block -> new PostcopyDestination.BlockInfo(block.name(), block.usedLengthBytes()))
+            .toList(),
+        savedRunState,
+        context.preemptWanted());
+  }
+
+  private StreamSession connect() throws IOException {
+    StreamSession connected =
+        StreamSession.open(
+            destination.connect(),
+            destination.name(),
+            terms.preempt(),
+            Objects.requireNonNull(table),
+            Objects.requireNonNull(handler),
+            context.metrics(),
+            faultOrder,
+            context.bytesPerSecond(),
+            this);
+    session = connected;
+    engine = connected.engine();
+    connected.start();
+    if (interrupted) {
+      connected.cut("the load is being given up");
+    }
+    return connected;
+  }
+
+  private static void awaitFirstPong(StreamSession connected) throws IOException {
+    if (!connected.inbox().awaitPong(MigrationPreamble.PING_CONNECTED, ANSWER_PATIENCE)) {
+      throw new IOException(
+          connected.main().socket().name()
+              + " has taken the connection but does not answer; if it has the capability"
+              + " postcopy-preempt, the source must have it too, and neither may have multifd");
+    }
+  }
+
+  /** Before RUN nothing can be saved: the reason is told together with what to do. */
+  private void setupFailed(IOException e) {
+    String reason = SnapshotOpening.message(e);
+    if (session != null) {
+      reason =
+          "the destination "
+              + destination.name()
+              + " has not taken the guest: "
+              + reason
+              + "; its own log says why. Its QEMU ends after that, or has to be started anew";
+    }
+    loader.report(new LoaderEvent.LoadFailed(this, reason));
+  }
+
+  @Override
+  public void handOverDeviceState() {
+    StreamSession current = Objects.requireNonNull(session);
+    try {
+      byte[] switchover = Objects.requireNonNull(preamble).switchover();
+      context
+          .trace()
+          .leave(
+              new LoadTrace.Trace(
+                  source, terms.preempt(), Objects.requireNonNull(snapshot).file().identity()));
+      current.main().send(switchover);
+      current.startPrefetch(workingSet.prefetchOrder(Objects.requireNonNull(table)));
+      if (!current.inbox().awaitPong(MigrationPreamble.PING_DEVICES_LOADED, DEVICE_PATIENCE)) {
+        throw new IOException(
+            "it has not loaded its device state in "
+                + DEVICE_PATIENCE.toSeconds()
+                + " s; if it has the capability postcopy-preempt, the source must have it too");
+      }
+    } catch (IOException e) {
+      context.trace().remove();
+      setupFailed(e);
+      return;
+    }
+    running = true;
+    destination.deviceStateLoaded();
+    loader.report(new LoaderEvent.DeviceStateLoaded(this));
+  }
+
+  @Override
+  public void startEagerLoader() {
+    StreamSession current = session;
+    if (current != null) {
+      current.startEagerLoader();
+    }
+  }
+
+  @Override
+  public void detachGuest() {
+    StreamSession current = session;
+    if (current == null) {
+      return;
+    }
+    try {
+      current.sendEnding(Objects.requireNonNull(preamble).ending());
+      if (current.inbox().await(ReturnPathMessage.Shut.class, END_PATIENCE).isEmpty()) {
+        throw new IOException("the destination does not end the migration");
+      }
+    } catch (IOException e) {
+      current.cut(SnapshotOpening.message(e));
+      return;
+    }
+    running = false;
+    context.trace().remove();
+    destination.completed();
+    closeConnection();
+    loader.report(new LoaderEvent.GuestDetached(this));
+    // Afterwards: nobody who waits for the guest is to wait for a disk.
+    saveWorkingSet(true);
+  }
+
+  @Override
+  public void allPagesReceived() {
+    loader.report(new LoaderEvent.AllPagesReceived(this));
+  }
+
+  @Override
+  public void sessionFailed(String reason) {
+    if (running) {
+      destination.failed(reason);
+    }
+    loader.report(new LoaderEvent.LoadFailed(this, reason));
+  }
+
+  @Override
+  public void connectionLost(String reason) {
+    // Until the guest runs the step that is under way says what has happened.
+    if (running) {
+      loader.report(new LoaderEvent.ConnectionLost(this, reason));
+    }
+  }
+
+  @Override
+  public boolean cutConnection() {
+    StreamSession current = session;
+    if (current != null) {
+      current.cut("paused by migrate-pause");
+    }
+    return current != null;
+  }
+
+  @Override
+  public void pause() {
+    closeConnection();
+  }
+
+  @Override
+  public void recover(String uri) {
+    running = true;
+    try {
+      if (snapshot == null) {
+        check(location.open());
+        requireTheSameSnapshot();
+        opened.complete(null);
+      }
+      if (table == null) {
+        askForTerms();
+      }
+      destination.prepareRecovery(uri.isEmpty() ? Optional.empty() : Optional.of(uri));
+      StreamSession connected = connect();
+      loader.report(new LoaderEvent.Reconnected(this));
+      resume(connected);
+    } catch (IOException e) {
+      recoveryFailed(SnapshotOpening.message(e));
+    }
+  }
+
+  /** Pages of another snapshot would be the guest's end. */
+  private void requireTheSameSnapshot() throws IOException {
+    Snapshot checked = Objects.requireNonNull(snapshot);
+    FileIdentity now = checked.file().identity();
+    if (begun
+        .filter(trace ->
+            trace.identity().inode() != now.inode()
+                || trace.identity().sizeBytes() != now.sizeBytes()
+                || trace.identity().mtimeNanos() != now.mtimeNanos())
+        .isPresent()) {
+      snapshot = null;
+      checked.close();
+      throw new IOException(
+          checked.name()
+              + " is not the file that the guest was started from: it was replaced or written to");
+    }
+  }
+
+  /** Says what is to be sent, and prepares to send it as the destination wants it. */
+  private void askForTerms() throws IOException {
+    Snapshot checked = Objects.requireNonNull(snapshot);
+    MachineState machine = Objects.requireNonNull(machineState);
+    Optional<String> savedRunState = SnapshotOpening.savedRunState(machine);
+    savedRunning = savedRunState.map("running"::equals).orElse(true);
+    terms = destination.prepare(offer(checked, machine, savedRunState));
+    RamBlockTable laidOut = StreamLayout.layOut(checked, terms);
+    if (laidOut.blocks().isEmpty()) {
+      throw new IOException(checked.name() + " has no RAM: there is nothing to run from");
+    }
+    handler = context.handlers().create(checked, laidOut);
+    preamble = new MigrationPreamble(machine, laidOut);
+    workingSet = WorkingSetSession.open(context.workingSet(), location.path(), checked);
+    if (workingSet.isRecording()) {
+      faultOrder = FaultOrder.of(laidOut, WorkingSet.limitBytes(laidOut.totalBytes()));
+    }
+    table = laidOut;
+  }
+
+  private void resume(StreamSession connected) throws IOException {
+    MigrationPreamble words = Objects.requireNonNull(preamble);
+    connected.main().send(words.ping());
+    awaitFirstPong(connected);
+    if (terms.preempt()) {
+      connected.openPreemptChannel(destination.connect());
+    }
+    connected.main().send(words.bitmapRequests());
+    for (RamBlock _ : Objects.requireNonNull(table).blocks()) {
+      markReceived(
+          connected,
+          connected
+              .inbox()
+              .await(ReturnPathMessage.ReceivedPages.class, ANSWER_PATIENCE)
+              .orElseThrow(
+                  () -> new IOException("the destination does not say which pages it has")));
+    }
+    connected.main().send(words.resume());
+    ReturnPathMessage.ResumeAck ack =
+        connected
+            .inbox()
+            .await(ReturnPathMessage.ResumeAck.class, ANSWER_PATIENCE)
+            .orElseThrow(() -> new IOException("the destination does not resume"));
+    if (ack.value() != StreamFormat.RESUME_ACK_VALUE) {
+      throw new IOException("the destination refuses to resume (" + ack.value() + ")");
+    }
+    connected.startPrefetch(workingSet.prefetchOrder(Objects.requireNonNull(table)));
+    loader.report(new LoaderEvent.Resumed(this));
+  }
+
+  /** What has arrived must never be sent again; the rest has not. */
+  private void markReceived(StreamSession connected, ReturnPathMessage.ReceivedPages pages)
+      throws IOException {
+    RamBlock block = Objects.requireNonNull(table).byName(pages.blockName());
+    if (block == null) {
+      throw new IOException("the destination tells of an unknown block " + pages.blockName());
+    }
+    long targetPages = StreamFormat.TARGET_PAGE_SIZE.pagesIn(block.usedLengthBytes());
+    if (pages.words().length != (targetPages + 63) >>> 6) {
+      throw new IOException(
+          "the destination's bitmap of block "
+              + block.name()
+              + " has "
+              + pages.words().length
+              + " words for "
+              + targetPages
+              + " pages");
+    }
+    SnapshotBlock stored = Objects.requireNonNull(snapshot).blocks().get(block.index());
+    int targetShift = block.hostPageSize().shift() - PageSize.SIZE_4K.shift();
+    for (long page = 0; page < block.pageCount(); page++) {
+      long target = page << targetShift;
+      if ((pages.words()[(int) (target >>> 6)] & 1L << target) != 0) {
+        connected
+            .engine()
+            .alreadyReceived(block, block.firstPageIndex() + page, 1, stored.isStored(target));
+      }
+    }
+  }
+
+  /** A session that has begun reports its own end. */
+  private void recoveryFailed(String reason) {
+    String whole = "recovery failed: " + reason;
+    StreamSession current = session;
+    if (current == null) {
+      loader.report(new LoaderEvent.ConnectionLost(this, whole));
+    } else {
+      current.cut(whole);
+      closeConnection();
+    }
+  }
+
+  @Override
+  public void interrupt() {
+    interrupted = true;
+    StreamSession current = session;
+    if (current != null) {
+      current.cut("the load is being given up");
+    }
+    destination.close();
+  }
+
+  @Override
+  public void release() {
+    closeConnection();
+    saveWorkingSet(false);
+    destination.close();
+    PostcopyPageHandler pages = handler;
+    handler = null;
+    if (pages != null) {
+      pages.close();
+    }
+    Snapshot open = snapshot;
+    snapshot = null;
+    if (open != null) {
+      open.close();
+    }
+    location.discard();
+    released = true;
+    log.debug("released source={}", source);
+  }
+
+  /** Once, after the fault thread has ended; a load that failed under its guest has seen some. */
+  private void saveWorkingSet(boolean complete) {
+    WorkingSetSession ended = workingSet;
+    workingSet = WorkingSetSession.none();
+    RamBlockTable of = table;
+    if (of != null) {
+      ended
+          .save(of, faultOrder.pageIndices(), complete)
+          .ifPresent(
+              saved -> context.metrics().workingSetWritten(saved.pages(), saved.sizeBytes()));
+    }
+  }
+
+  private void closeConnection() {
+    StreamSession current = session;
+    session = null;
+    if (current != null) {
+      current.close();
+    }
+  }
+}
