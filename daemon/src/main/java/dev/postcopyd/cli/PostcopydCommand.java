@@ -1,6 +1,7 @@
 package dev.postcopyd.cli;
 
 import dev.postcopyd.app.ProductVersion;
+import dev.postcopyd.qmp.message.QmpException;
 import java.io.IOException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -44,7 +45,7 @@ public final class PostcopydCommand implements Runnable {
 
   private static int failed(
       Exception e, CommandLine commandLine, CommandLine.ParseResult parseResult) {
-    if (e instanceof IOException) {
+    if (e instanceof IOException || e instanceof QmpException) {
       commandLine.getErr().println("postcopyd: " + e.getMessage());
     } else {
       e.printStackTrace(commandLine.getErr());

@@ -24,6 +24,7 @@ import org.slf4j.LoggerFactory;
  */
 public final class Loader implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(Loader.class);
+  private static final String SHUTTING_DOWN = "the daemon is shutting down";
   private static final long CLOSE_SECONDS = 4;
 
   private final ExecutorService owner =
@@ -63,8 +64,7 @@ public final class Loader implements AutoCloseable {
     try {
       return CompletableFuture.supplyAsync(() -> apply(event), owner);
     } catch (RejectedExecutionException e) {
-      return CompletableFuture.completedFuture(
-          new Transition.Refused("the daemon is shutting down"));
+      return CompletableFuture.completedFuture(new Transition.Refused(SHUTTING_DOWN));
     }
   }
 
@@ -75,6 +75,9 @@ public final class Loader implements AutoCloseable {
 
   private Transition apply(LoaderEvent event) {
     LoaderState before = state();
+    if (closed.get() && event instanceof LoaderEvent.LoadRequested) {
+      return new Transition.Refused(SHUTTING_DOWN);
+    }
     Transition transition = LoaderTransitions.next(before, event, System.nanoTime());
     switch (transition) {
       case Transition.To to -> {
@@ -165,11 +168,12 @@ public final class Loader implements AutoCloseable {
       // A step of it may wait for the guest, who may take for ever.
       live.load().interrupt();
     }
-    owner.shutdown();
-    awaitEnd(owner);
+    // The worker first: the owner tells the listeners how the release went.
     worker.execute(this::releaseLast);
     worker.shutdown();
     awaitEnd(worker);
+    owner.shutdown();
+    awaitEnd(owner);
   }
 
   /** A completed load still holds its guest, one that refused to be cancelled everything. */

@@ -11,6 +11,7 @@ import dev.postcopyd.qmp.client.QmpClient;
 import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.nio.file.Path;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -63,6 +64,26 @@ class OutOfMemoryIT {
           assertThat(awaitMigration(client, "completed")).endsWith("completed");
         }
       }
+    }
+  }
+
+  /** Two bitmaps of 22 MiB beside the snapshot's own do not fit into the program's 64 MiB. */
+  @Test
+  void bitmapsThatDoNotFitIntoTheHeapFailTheLoad() throws Exception {
+    Path file = LargeSnapshot.create(directory.resolve("large.mr"), 700L << 30);
+    try (PackagedDaemon program = PackagedDaemon.start(directory, Map.of());
+        QmpClient client = program.connect()) {
+      enable(client, "mapped-ram", "postcopy-ram", "events");
+      load(client, file);
+      assertThat(awaitMigration(client, "failed")).containsExactly("setup", "failed");
+      assertThat(errorOf(client))
+          .matches(
+              "not enough memory: the page bitmaps of file:"
+                  + file
+                  + " do not fit into the Java heap of [0-9]+ bytes: start postcopyd with a larger"
+                  + " one, e.g. POSTCOPYD_JAVA_OPTIONS=-Xmx1g");
+      load(client, sparse(64 << 20));
+      assertThat(awaitMigration(client, "completed")).endsWith("completed");
     }
   }
 

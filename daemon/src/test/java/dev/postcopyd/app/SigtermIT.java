@@ -5,17 +5,12 @@ import static dev.postcopyd.app.PackagedDaemon.enable;
 import static dev.postcopyd.app.PackagedDaemon.load;
 import static dev.postcopyd.app.PackagedDaemon.status;
 import static org.assertj.core.api.Assertions.assertThat;
-import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowable;
 
-import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.qmp.client.QmpClient;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.Event;
 import dev.postcopyd.qmp.message.QmpException;
-import dev.postcopyd.snapshot.MappedRamWriter;
-import dev.postcopyd.snapshot.Snapshot;
-import dev.postcopyd.snapshot.SnapshotOpener;
-import dev.postcopyd.testdata.GoldenSnapshot;
 import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.nio.file.Files;
@@ -24,6 +19,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
@@ -130,19 +126,18 @@ class SigtermIT {
       try (QmpClient client = program.connect();
           QmpClient other = program.connect()) {
         enable(client, "mapped-ram", "postcopy-ram", "events");
-        Thread loading =
-            Thread.ofPlatform()
-                .start(() ->
-                    assertThatThrownBy(() -> load(client, sparse(8 << 20)))
-                        .isInstanceOf(QmpException.class)
-                        .hasMessage(
-                            "the load was cancelled before file:"
-                                + directory.resolve("ram-8388608")
-                                + " was open"));
+        FutureTask<Throwable> loading =
+            new FutureTask<>(() -> catchThrowable(() -> load(client, sparse(8 << 20))));
+        Thread _ = Thread.ofPlatform().start(loading);
         debugger.awaitHeld();
         program.process().destroy();
         assertThat(awaitMigration(other, "cancelling")).containsExactly("setup", "cancelling");
-        loading.join();
+        assertThat(loading.get())
+            .isInstanceOf(QmpException.class)
+            .hasMessage(
+                "the load was cancelled before file:"
+                    + directory.resolve("ram-8388608")
+                    + " was open");
         assertThat(awaitGoodEnd(program))
             .as("the step is waited for a while, and then no longer")
             .isBetween(Duration.ofSeconds(3), Duration.ofSeconds(DOCKER_GRACE_SECONDS));
@@ -161,7 +156,7 @@ class SigtermIT {
       assertThat(awaitMigration(client, "postcopy-active"))
           .containsExactly("setup", "postcopy-device", "postcopy-active");
       assertThat(assertEndsWell(program)).isLessThan(SOON);
-      assertThat(migrationsOf(client)).containsExactly("cancelling");
+      assertThat(migrationsOf(client)).containsExactly("cancelling", "cancelled");
     }
   }
 
@@ -185,7 +180,7 @@ class SigtermIT {
       load(client, sparse(4L << 30));
       assertThat(awaitMigration(client, "active")).containsExactly("setup", "active");
       assertThat(assertEndsWell(program)).isLessThan(SOON);
-      assertThat(migrationsOf(client)).containsExactly("cancelling");
+      assertThat(migrationsOf(client)).containsExactly("cancelling", "cancelled");
     }
   }
 
@@ -342,21 +337,7 @@ class SigtermIT {
     return file;
   }
 
-  /** A snapshot without a page of data: it takes neither disk nor memory, but time. */
   private Path large() throws IOException {
-    Path file = directory.resolve("large.mr");
-    try (Snapshot golden =
-            SnapshotOpener.open(
-                NativeFile.open(GoldenSnapshot.of("demo").file(), NativeFile.Mode.READ), 0);
-        NativeFile out = NativeFile.open(file, NativeFile.Mode.READ_WRITE_CREATE)) {
-      long _ =
-          MappedRamWriter.create(
-                  out,
-                  0,
-                  golden.machineState().orElseThrow(),
-                  List.of(new MappedRamWriter.Block("pc.ram", LARGE_BYTES)))
-              .finish();
-    }
-    return file;
+    return LargeSnapshot.create(directory.resolve("large.mr"), LARGE_BYTES);
   }
 }

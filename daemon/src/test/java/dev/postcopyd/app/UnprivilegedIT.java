@@ -133,6 +133,32 @@ class UnprivilegedIT {
     }
   }
 
+  @Test
+  void theDemoSaysItInOneLine() throws Exception {
+    Path error = directory.resolve("err");
+    Process demo =
+        new ProcessBuilder(
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                DEVICES + DROP,
+                "sh",
+                program.resolve("bin/postcopyd").toString(),
+                "demo",
+                memoryFile().toString())
+            .redirectOutput(directory.resolve("out").toFile())
+            .redirectError(error.toFile())
+            .start();
+    assertThat(demo.waitFor(30, TimeUnit.SECONDS)).isTrue();
+    assertThat(demo.exitValue()).isEqualTo(1);
+    assertThat(Files.readAllLines(error))
+        .last()
+        .asString()
+        .startsWith("postcopyd: Postcopy is not supported: cannot create a userfaultfd: ");
+    assertThat(Files.readString(error)).doesNotContain("\tat ");
+  }
+
   private Path memoryFile() throws IOException {
     Path file = directory.resolve("ram");
     try (RandomAccessFile out = new RandomAccessFile(file.toFile(), "rw")) {
