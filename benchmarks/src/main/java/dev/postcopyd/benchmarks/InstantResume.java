@@ -19,13 +19,31 @@ import tools.jackson.databind.JsonNode;
 final class InstantResume implements BenchmarkTable {
   private static final int RECORDINGS = 2;
 
-  private record Cell(int dataMib, boolean cold) {
-    String size() {
-      return dataMib < 1024 ? dataMib + " MiB" : dataMib / 1024 + " GiB";
-    }
+  private static final List<Cell> CELLS =
+      List.of(
+          new Cell(512, false, true, false),
+          new Cell(512, true, true, false),
+          new Cell(2048, false, true, false),
+          new Cell(2048, true, true, false),
+          new Cell(512, false, false, false),
+          new Cell(512, false, true, true));
 
+  /** How many of the cells are measured to see that it runs. */
+  private static final int QUICK_CELLS = 2;
+
+  /**
+   * What is compared.
+   *
+   * @param running whether the guest ran when its snapshot was taken; one that did not is started
+   *     with {@code cont} as soon as it can be
+   */
+  private record Cell(int dataMib, boolean cold, boolean running, boolean qemu11) {
     String name() {
-      return size() + (cold ? " cold" : " warm");
+      String size = dataMib < 1024 ? dataMib + " MiB" : dataMib / 1024 + " GiB";
+      return size
+          + (cold ? " cold" : " warm")
+          + (running ? "" : ", paused")
+          + (qemu11 ? ", QEMU 11" : "");
     }
   }
 
@@ -50,20 +68,22 @@ final class InstantResume implements BenchmarkTable {
             "with a recording",
             "ratio",
             "wanted");
-    for (int dataMib : workbench.quick() ? new int[] {512} : new int[] {512, 2048}) {
-      for (boolean cold : new boolean[] {false, true}) {
-        Cell cell = new Cell(dataMib, cold);
-        if (workbench.wants(cell.name())) {
-          rows(table, cell, measure(workbench, cell));
-        }
+    for (Cell cell : CELLS.subList(0, workbench.quick() ? QUICK_CELLS : CELLS.size())) {
+      if (!workbench.wants(cell.name())) {
+        continue;
+      }
+      if (cell.qemu11 && !Files.exists(workbench.qemu11())) {
+        table.row(cell.name(), "not measured: no QEMU 11", "", "", "", "", "", "");
+      } else {
+        rows(table, cell, measure(workbench, cell));
       }
     }
     return table;
   }
 
   private static Runs measure(Workbench workbench, Cell cell) throws IOException {
-    GuestSnapshot snapshot = GuestSnapshot.of(workbench, cell.dataMib);
-    Path recorded = workbench.directory().resolve("guest-" + cell.dataMib + "m.ws");
+    GuestSnapshot snapshot = GuestSnapshot.of(workbench, cell.dataMib, cell.running);
+    Path recorded = Path.of(snapshot.file() + ".recorded");
     Files.deleteIfExists(recorded);
     Measurement measurement = new Measurement(workbench, cell, snapshot, recorded);
     for (int i = 0; i < RECORDINGS; i++) {
@@ -154,24 +174,28 @@ final class InstantResume implements BenchmarkTable {
       };
     }
 
+    private DestinationQemu startQemu() throws IOException {
+      return DestinationQemu.start(workbench, snapshot, cell.qemu11 ? workbench.qemu11() : null);
+    }
+
     private Measurements byQemu(int round) throws IOException {
       new MachinePreparation(workbench).touch(snapshot);
-      try (DestinationQemu qemu = DestinationQemu.start(workbench, snapshot, null);
+      try (DestinationQemu qemu = startQemu();
           TimedQmp monitor = TimedQmp.connect(qemu.monitor(), qemu.process())) {
         monitor.enable("mapped-ram", "events");
-        return new Measurements(load(qemu, monitor, round));
+        return new Measurements(load(qemu, monitor, "completed", round));
       }
     }
 
     Measurements byDaemon(String workingSet, int round) throws IOException {
       new MachinePreparation(workbench).touch(snapshot);
-      try (DestinationQemu qemu = DestinationQemu.start(workbench, snapshot, null);
+      try (DestinationQemu qemu = startQemu();
           RunningDaemon daemon =
               RunningDaemon.start(
                   workbench, "qemu:" + qemu.monitor(), List.of("--working-set", workingSet))) {
         daemon.qmp().enable("mapped-ram", "postcopy-ram", "events");
         ProcessFigures.forgetPeakResident(daemon.process().pid());
-        Map<String, Double> figures = load(qemu, daemon.qmp(), round);
+        Map<String, Double> figures = load(qemu, daemon.qmp(), "postcopy-active", round);
         return new Measurements(figures).and(ofDaemon(daemon));
       }
     }
@@ -187,7 +211,12 @@ final class InstantResume implements BenchmarkTable {
           ram.path("postcopy-requests").asDouble());
     }
 
-    private Map<String, Double> load(DestinationQemu qemu, TimedQmp qmp, int round)
+    /**
+     * One load.
+     *
+     * @param loaded the status at which a paused guest can be started
+     */
+    private Map<String, Double> load(DestinationQemu qemu, TimedQmp qmp, String loaded, int round)
         throws IOException {
       Settling.await(qemu.process().pid());
       MachinePreparation preparation = new MachinePreparation(workbench);
@@ -198,6 +227,10 @@ final class InstantResume implements BenchmarkTable {
       }
       long startNanos = System.nanoTime();
       qmp.migrateIncoming("file:" + snapshot.file());
+      if (!cell.running) {
+        long _ = qmp.awaitStatus(loaded);
+        JsonNode _ = qmp.execute("cont");
+      }
       Map<String, Double> figures = new HashMap<>();
       figures.put("completed_ms", (qmp.awaitStatus("completed") - startNanos) / 1e6);
       figures.put("resume_ms", (qmp.awaitEvent("RESUME") - startNanos) / 1e6);

@@ -9,7 +9,6 @@ import java.util.EnumMap;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 
 /**
@@ -77,8 +76,7 @@ final class StreamedLoad implements BenchmarkTable {
   private static void onDemand(Workbench workbench, MarkdownTable table) throws IOException {
     GuestSnapshot snapshot = GuestSnapshot.of(workbench, workbench.quick() ? 64 : 256);
     String what = snapshot.dataMib() + " MiB of data, " + ON_DEMAND;
-    Path qemu11 = workbench.root().resolve(".lab/qemu-11/qemu-system-x86_64");
-    if (!Files.exists(qemu11)) {
+    if (!Files.exists(workbench.qemu11())) {
       table.row(what, "not measured: no QEMU 11", "", "", "", "", "", "≤ 75");
       return;
     }
@@ -86,7 +84,7 @@ final class StreamedLoad implements BenchmarkTable {
         runs(
             workbench,
             new Way[] {Way.C, Way.STREAM},
-            (way, round) -> ask(workbench, snapshot, qemu11, way));
+            (way, round) -> ask(workbench, snapshot, way));
     for (String[] figure :
         new String[][] {
           {"wait for a page, mean, µs", "latency_us", "≤ 75"}, {"pages asked for", "faults", ""}
@@ -271,13 +269,12 @@ final class StreamedLoad implements BenchmarkTable {
   }
 
   /** The guest reads all of its pages while none comes by itself. */
-  private static Measurements ask(
-      Workbench workbench, GuestSnapshot snapshot, @Nullable Path qemu11, Way way)
+  private static Measurements ask(Workbench workbench, GuestSnapshot snapshot, Way way)
       throws IOException {
     MachinePreparation preparation = new MachinePreparation(workbench);
     preparation.touch(snapshot);
     preparation.warm(snapshot.file());
-    try (DestinationQemu qemu = DestinationQemu.start(workbench, snapshot, qemu11);
+    try (DestinationQemu qemu = DestinationQemu.start(workbench, snapshot, workbench.qemu11());
         TimedQmp monitor = waiting(workbench, qemu, "postcopy-preempt", "postcopy-blocktime")) {
       double faults;
       if (way == Way.C) {

@@ -56,6 +56,11 @@ record Workbench(
                 sources.resolve(name + ".c").toString()));
   }
 
+  /** Where the laboratory has a stock QEMU 11, if it has. */
+  Path qemu11() {
+    return root.resolve(".lab/qemu-11/qemu-system-x86_64");
+  }
+
   /** Is a cell of this name to be measured? */
   boolean wants(String cell) {
     return only == null || cell.contains(only);
