@@ -25,7 +25,8 @@ public final class BenchCommand implements Callable<Integer> {
   @Parameters(
       arity = "0..*",
       paramLabel = "NAME",
-      description = "fault, loading, eager, start, open, bitmap; all of them by default")
+      description =
+          "fault, loading, eager, start, open, bitmap, resume, stream; all of them by default")
   private @Nullable List<String> names;
 
   @Option(names = "--rounds", description = "how often both peers run; odd numbers have a median")
@@ -33,6 +34,13 @@ public final class BenchCommand implements Callable<Integer> {
 
   @Option(names = "--quick", description = "small and few: to see that it runs")
   private boolean quick;
+
+  @Option(
+      names = "--only",
+      paramLabel = "TEXT",
+      description =
+          "of resume and stream only the cells with TEXT in their names, e.g. '2 GiB warm'")
+  private @Nullable String only;
 
   @Option(
       names = "--write",
@@ -53,6 +61,8 @@ public final class BenchCommand implements Callable<Integer> {
     tables.put("start", new StartUp());
     tables.put("open", new SnapshotOpening());
     tables.put("bitmap", new ClaimBitmapCosts());
+    tables.put("resume", new InstantResume());
+    tables.put("stream", new StreamedLoad());
     return tables;
   }
 
@@ -75,7 +85,7 @@ public final class BenchCommand implements Callable<Integer> {
       }
     }
     int usual = quick ? QUICK_ROUNDS : USUAL_ROUNDS;
-    Workbench workbench = Workbench.prepare(root, rounds > 0 ? rounds : usual, quick);
+    Workbench workbench = Workbench.prepare(root, rounds > 0 ? rounds : usual, quick, only);
     show("machine", Machine.describe());
     for (String name : wanted) {
       BenchmarkTable table = tables.get(name);

@@ -7,6 +7,7 @@ import java.util.Map;
 import java.util.concurrent.ScheduledFuture;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A process with a deadline: one that hangs is killed, whereupon reading its output ends. Standard
@@ -71,6 +72,17 @@ final class MeasuredProcess implements AutoCloseable {
       }
     }
     throw new IOException("ended without saying " + wanted + ": " + String.join(" ", command));
+  }
+
+  /** The next line of the output, null at its end. For one thread, and for none of the others. */
+  @Nullable String nextLine() throws IOException {
+    return output.readLine();
+  }
+
+  /** Writes a line to the process's standard input. */
+  void writeLine(String line) throws IOException {
+    process.outputWriter().write(line + "\n");
+    process.outputWriter().flush();
   }
 
   /** Reads the rest of the output and waits for a good end. */

@@ -23,6 +23,13 @@ record Measurements(Map<String, Double> values) {
     return new Measurements(values);
   }
 
+  /** These and others. */
+  Measurements and(Map<String, Double> more) {
+    Map<String, Double> all = new HashMap<>(values);
+    all.putAll(more);
+    return new Measurements(all);
+  }
+
   double get(String key) {
     Double value = values.get(key);
     if (value == null) {

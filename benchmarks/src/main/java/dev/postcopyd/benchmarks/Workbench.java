@@ -6,6 +6,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Where everything is, and the two ways of running something: the C programs, which are compiled
@@ -14,20 +15,28 @@ import java.util.Map;
  * @param root the repository
  * @param directory for what the benchmarks make: programs, data files, sockets
  * @param quick small and few: to see that it runs, not for the numbers
+ * @param only part of the names of the cells that are measured, null for all
  */
-record Workbench(Path root, Path directory, PackagedProgram program, int rounds, boolean quick) {
+record Workbench(
+    Path root,
+    Path directory,
+    PackagedProgram program,
+    int rounds,
+    boolean quick,
+    @Nullable String only) {
   static final long MIB = 1L << 20;
   static final long GIB = 1L << 30;
 
-  private static final List<String> C_PROGRAMS = List.of("client", "handler");
+  private static final List<String> C_PROGRAMS = List.of("client", "handler", "source", "prepare");
 
-  static Workbench prepare(Path root, int rounds, boolean quick) throws IOException {
+  static Workbench prepare(Path root, int rounds, boolean quick, @Nullable String only)
+      throws IOException {
     Path target = root.resolve("benchmarks/target");
     Path directory = Files.createDirectories(target.resolve("bench"));
     PackagedProgram program =
         new PackagedProgram(
             root.resolve("daemon/target/postcopyd"), target.resolve("postcopyd-benchmarks.jar"));
-    Workbench workbench = new Workbench(root, directory, program, rounds, quick);
+    Workbench workbench = new Workbench(root, directory, program, rounds, quick, only);
     for (String name : C_PROGRAMS) {
       workbench.compile(name);
     }
@@ -45,6 +54,16 @@ record Workbench(Path root, Path directory, PackagedProgram program, int rounds,
                 "-o",
                 cProgram(name),
                 sources.resolve(name + ".c").toString()));
+  }
+
+  /** Where the laboratory has a stock QEMU 11, if it has. */
+  Path qemu11() {
+    return root.resolve(".lab/qemu-11/qemu-system-x86_64");
+  }
+
+  /** Is a cell of this name to be measured? */
+  boolean wants(String cell) {
+    return only == null || cell.contains(only);
   }
 
   String cProgram(String name) {

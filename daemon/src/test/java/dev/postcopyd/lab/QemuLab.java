@@ -37,6 +37,16 @@ public record QemuLab(Path root, Path qemu, Path kernel, Path initramfs) {
         existing(root.resolve(".lab/guest/initramfs.gz")));
   }
 
+  /** The same laboratory with a stock QEMU 11, which knows the machine types of release 10 too. */
+  public QemuLab withQemu11() {
+    Properties properties = properties(root);
+    if (properties.getProperty("qemu-11") == null) {
+      throw missing("no QEMU 11: " + properties.getProperty("qemu-11.missing", "unknown here"));
+    }
+    Path program = existing(root.resolve(".lab/qemu-11/qemu-system-x86_64"));
+    return new QemuLab(root, program, kernel, initramfs);
+  }
+
   /** Where qmp-shell is unpacked, as a directory that stands for {@code /}. */
   public Path requireQmpShell() {
     Properties properties = properties(root);

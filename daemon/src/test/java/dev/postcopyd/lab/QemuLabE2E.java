@@ -44,6 +44,30 @@ class QemuLabE2E {
   }
 
   @Test
+  void guestFindsItsMemoryWholeInQemu11() throws Exception {
+    QemuLab lab = QemuLab.require();
+    QemuLab lab11 = lab.withQemu11();
+    QemuOptions options = QemuOptions.of("pc-i440fx-10.0", 192, 64).withCpus(2);
+    Path snapshot = directory.resolve("vm.mr");
+    try (QemuProcess source = QemuProcess.start(lab, options, directory)) {
+      source.console().awaitFilled();
+      source.qmp().execute("stop");
+      source.save("file:" + snapshot, List.of("mapped-ram"));
+      source.quit();
+    }
+    try (QemuProcess destination =
+        QemuProcess.load(lab11, options, directory, "file:" + snapshot)) {
+      assertThat(destination.qmp().execute("query-version").path("qemu").path("major").asInt())
+          .isGreaterThanOrEqualTo(11);
+      destination.console().awaitTick();
+      GuestConsole.Verification found = destination.console().verifyAtRandom();
+      assertThat(found.bad()).as("%s", found).isZero();
+      assertThat(found.cpus()).isEqualTo(2);
+      destination.quit();
+    }
+  }
+
+  @Test
   void guestNoticesOneFlippedBit() throws Exception {
     QemuLab lab = QemuLab.require();
     Path snapshot = directory.resolve("vm.mr");
