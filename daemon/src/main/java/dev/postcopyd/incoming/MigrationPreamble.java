@@ -172,7 +172,13 @@ final class MigrationPreamble {
         .toByteArray();
   }
 
-  private record Bytes(byte[] bytes) implements StreamSource {
+  private static final class Bytes implements StreamSource {
+    private final byte[] bytes;
+
+    Bytes(byte[] bytes) {
+      this.bytes = bytes;
+    }
+
     @Override
     public long sizeBytes() {
       return bytes.length;
@@ -180,7 +186,7 @@ final class MigrationPreamble {
 
     @Override
     public int readAt(long offsetBytes, byte[] into, int from, int length) {
-      int count = (int) Math.clamp(bytes.length - offsetBytes, 0, length);
+      int count = Math.clamp(bytes.length - offsetBytes, 0, length);
       System.arraycopy(bytes, (int) Math.min(offsetBytes, bytes.length), into, from, count);
       return count;
     }

@@ -451,12 +451,12 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
       throw new IOException("the destination tells of an unknown block " + pages.blockName());
     }
     long targetPages = StreamFormat.TARGET_PAGE_SIZE.pagesIn(block.usedLengthBytes());
-    if (pages.words().length != (targetPages + 63) >>> 6) {
+    if (pages.wordCount() != (targetPages + 63) >>> 6) {
       throw new IOException(
           "the destination's bitmap of block "
               + block.name()
               + " has "
-              + pages.words().length
+              + pages.wordCount()
               + " words for "
               + targetPages
               + " pages");
@@ -465,7 +465,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     int targetShift = block.hostPageSize().shift() - PageSize.SIZE_4K.shift();
     for (long page = 0; page < block.pageCount(); page++) {
       long target = page << targetShift;
-      if ((pages.words()[(int) (target >>> 6)] & 1L << target) != 0) {
+      if (pages.isReceived(target)) {
         connected
             .engine()
             .alreadyReceived(block, block.firstPageIndex() + page, 1, stored.isStored(target));

@@ -53,13 +53,30 @@ public sealed interface ReturnPathMessage {
     }
   }
 
-  /**
-   * Which pages of a block have arrived.
-   *
-   * @param words bit {@code i & 63} of word {@code i >>> 6} is target page {@code i}; not to be
-   *     written to
-   */
-  record ReceivedPages(String blockName, long[] words) implements ReturnPathMessage {
+  /** Which pages of a block have arrived. */
+  final class ReceivedPages implements ReturnPathMessage {
+    private final String blockName;
+    private final long[] words;
+
+    /** Takes the array over: bit {@code i & 63} of word {@code i >>> 6} is target page {@code i}. */
+    public ReceivedPages(String blockName, long[] words) {
+      this.blockName = blockName;
+      this.words = words;
+    }
+
+    public String blockName() {
+      return blockName;
+    }
+
+    /** How many words of 64 pages there are. */
+    public int wordCount() {
+      return words.length;
+    }
+
+    public boolean isReceived(long targetPage) {
+      return (words[(int) (targetPage >>> 6)] & 1L << targetPage) != 0;
+    }
+
     @Override
     public void encode(StreamEncoder out) {
       out.be16(StreamFormat.RETURN_RECV_BITMAP).be16(1 + blockName.length()).name(blockName);
@@ -68,6 +85,11 @@ public sealed interface ReturnPathMessage {
         out.be64(Long.reverseBytes(word));
       }
       out.be64(StreamFormat.RECV_BITMAP_END);
+    }
+
+    @Override
+    public String toString() {
+      return "ReceivedPages[" + blockName + ", " + words.length + " words]";
     }
   }
 

