@@ -77,6 +77,27 @@ public final class UnixSocket {
   }
 
   /**
+   * Connects without ever waiting, and returns a non-blocking socket.
+   *
+   * @throws ErrnoException {@code EAGAIN} if the listener's queue is full; whoever has time tries
+   *     again
+   */
+  public static int tryConnect(Path path) throws IOException {
+    int fd = socket(SOCK_NONBLOCK);
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment address = addressOf(arena, path);
+      ErrnoException.check(
+          Libc.syscall(SYS_CONNECT, fd, address.address(), address.byteSize()),
+          "connect",
+          path.toString());
+      return fd;
+    } catch (IOException | RuntimeException e) {
+      FileDescriptors.close(fd);
+      throw e;
+    }
+  }
+
+  /**
    * Binds and listens, and returns a non-blocking socket. At no moment can anybody connect whom
    * {@code mode} does not allow: the socket is made for its owner alone and opened up afterwards.
    * The process's umask is neither used nor changed.

@@ -1,0 +1,392 @@
+package dev.postcopyd.monitor;
+
+import dev.postcopyd.posix.Errno;
+import dev.postcopyd.posix.ErrnoException;
+import dev.postcopyd.posix.EventFd;
+import dev.postcopyd.posix.FileDescriptors;
+import dev.postcopyd.posix.Poll;
+import dev.postcopyd.qmp.codec.QmpJson;
+import dev.postcopyd.qmp.message.Command;
+import dev.postcopyd.qmp.message.Event;
+import dev.postcopyd.qmp.message.Greeting;
+import dev.postcopyd.qmp.message.QmpException;
+import java.io.IOException;
+import java.net.ProtocolException;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.node.ObjectNode;
+
+/**
+ * A session with QEMU's own monitor that lasts as long as the daemon: waits for the socket, greets
+ * and negotiates, and begins anew when QEMU has gone and come back.
+ *
+ * <p>QEMU serves one client at a time; a second one is connected and hears nothing until the first
+ * leaves, and here that is a state with a name. While there is no session every command fails at
+ * once with a sentence that says so. Retries come fast and cost a failed connect each.
+ *
+ * <p>Thread-safe. A thread of its own reads; answers and events are handed on by it, in QEMU's
+ * order, so listeners and whoever hangs on an answer must not wait in it. Whoever makes it closes
+ * it.
+ */
+public final class QemuMonitor implements AutoCloseable {
+  private static final Logger LOG = LoggerFactory.getLogger(QemuMonitor.class);
+
+  private static final long FIRST_PAUSE_NANOS = TimeUnit.MILLISECONDS.toNanos(5);
+  private static final long LONGEST_PAUSE_NANOS = TimeUnit.MILLISECONDS.toNanos(250);
+
+  /** What speaks no QMP will hardly learn it soon. */
+  private static final long PAUSE_AFTER_NONSENSE_NANOS = TimeUnit.SECONDS.toNanos(1);
+
+  private static final int CLOSE_MILLIS = 5_000;
+
+  /**
+   * What QEMU is known to be.
+   *
+   * @param number counts the sessions, from 1
+   * @param greeting what it said
+   * @param pid the process that listens, 0 if it is not known (another pid namespace)
+   * @param oob whether commands may be executed out of band
+   */
+  public record Session(long number, Greeting greeting, int pid, boolean oob) {}
+
+  /** Told of the session by its reading thread; returns at once. */
+  public interface Listener {
+    /** Negotiated: commands are taken from now on. */
+    default void connected(Session session) {}
+
+    /** The session has ended; whatever had no answer has been failed. */
+    default void disconnected(Session session, String reason) {}
+
+    /**
+     * An event.
+     *
+     * @param message the event as QEMU wrote it
+     */
+    default void event(Event event, ObjectNode message) {}
+  }
+
+  private final Path path;
+  private final EventFd wakeup;
+  private final List<Listener> listeners = new CopyOnWriteArrayList<>();
+  private final Thread thread;
+  private volatile boolean closed;
+  private volatile String trouble;
+
+  /** Guards what follows. */
+  private final Object lock = new Object();
+
+  private @Nullable MonitorConnection connection;
+  private @Nullable Session session;
+  private CompletableFuture<Session> connected = new CompletableFuture<>();
+  private long sessions;
+
+  /**
+   * Makes a monitor that does not try to connect yet.
+   *
+   * @param path QEMU's monitor, {@code -qmp unix:PATH,server=on,wait=off}
+   */
+  public QemuMonitor(Path path) throws IOException {
+    this.path = path;
+    this.trouble = "not tried yet";
+    this.wakeup = EventFd.create();
+    this.thread = Thread.ofPlatform().name("qemu-monitor").daemon().unstarted(this::run);
+  }
+
+  /** Adds a listener; before {@link #start}, if it is to miss nothing. */
+  public void addListener(Listener listener) {
+    listeners.add(listener);
+  }
+
+  public void removeListener(Listener listener) {
+    listeners.remove(listener);
+  }
+
+  /** Starts to connect. */
+  public void start() {
+    thread.start();
+  }
+
+  public Path path() {
+    return path;
+  }
+
+  /** The session, if there is one now. */
+  public Optional<Session> session() {
+    synchronized (lock) {
+      return Optional.ofNullable(session);
+    }
+  }
+
+  /** Completes with the session that is there, or the next one. */
+  public CompletableFuture<Session> connected() {
+    synchronized (lock) {
+      return connected.copy();
+    }
+  }
+
+  /** Why there is no session; for people. */
+  public String trouble() {
+    return "QEMU's monitor at " + path + " is not there (" + trouble + "); postcopyd keeps trying";
+  }
+
+  /**
+   * Sends a command.
+   *
+   * @param command its id is replaced
+   * @return completes with what the command returns; with {@link QmpException} if QEMU refuses it,
+   *     with {@link MonitorUnavailableException} if there is no QEMU to answer
+   */
+  public CompletableFuture<JsonNode> execute(Command command) {
+    return execute(command, -1);
+  }
+
+  /**
+   * Sends a command with a descriptor.
+   *
+   * @param descriptor owned by this object from now on; -1 for none
+   */
+  public CompletableFuture<JsonNode> execute(Command command, int descriptor) {
+    MonitorConnection current;
+    synchronized (lock) {
+      current = session == null ? null : connection;
+    }
+    if (current == null) {
+      if (descriptor >= 0) {
+        FileDescriptors.close(descriptor);
+      }
+      return CompletableFuture.failedFuture(new MonitorUnavailableException(trouble()));
+    }
+    return current.submit(command, descriptor);
+  }
+
+  /**
+   * Sends a command and waits for the answer; not on the session's own thread.
+   *
+   * @throws QmpException if QEMU refuses it
+   * @throws IOException if there is no QEMU, or no answer in time
+   */
+  public JsonNode call(String name, ObjectNode arguments, Duration limit)
+      throws IOException, QmpException {
+    return await(execute(new Command(null, name, arguments, false)), name, limit);
+  }
+
+  /** The same for a command without arguments. */
+  public JsonNode call(String name, Duration limit) throws IOException, QmpException {
+    return call(name, QmpJson.object(), limit);
+  }
+
+  /** The same, out of band. */
+  public JsonNode callOutOfBand(String name, ObjectNode arguments, Duration limit)
+      throws IOException, QmpException {
+    return await(execute(new Command(null, name, arguments, true)), name, limit);
+  }
+
+  /** The same with a descriptor, which is owned by this object from now on. */
+  public JsonNode call(String name, ObjectNode arguments, int descriptor, Duration limit)
+      throws IOException, QmpException {
+    return await(execute(new Command(null, name, arguments, false), descriptor), name, limit);
+  }
+
+  private JsonNode await(CompletableFuture<JsonNode> answer, String name, Duration limit)
+      throws IOException, QmpException {
+    try {
+      return answer.get(limit.toNanos(), TimeUnit.NANOSECONDS);
+    } catch (TimeoutException e) {
+      throw new IOException(
+          "QEMU has not answered "
+              + name
+              + " on its monitor at "
+              + path
+              + " within "
+              + limit.toMillis()
+              + " ms",
+          e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IOException("interrupted while waiting for " + name, e);
+    } catch (ExecutionException e) {
+      switch (e.getCause()) {
+        case QmpException refusal -> throw refusal;
+        case IOException lost -> throw new MonitorUnavailableException(lost.getMessage());
+        case null, default -> throw new IOException(name + ": " + e.getMessage(), e);
+      }
+    }
+  }
+
+  // The session's thread.
+
+  private void run() {
+    long pauseNanos = FIRST_PAUSE_NANOS;
+    while (!closed) {
+      long before = sessions;
+      boolean speaksQmp = serveOnce();
+      pauseNanos =
+          sessions > before ? FIRST_PAUSE_NANOS : Math.min(2 * pauseNanos, LONGEST_PAUSE_NANOS);
+      pause(speaksQmp ? pauseNanos : PAUSE_AFTER_NONSENSE_NANOS);
+    }
+  }
+
+  /** One connection from its beginning to its end; false if what is there speaks no QMP. */
+  private boolean serveOnce() {
+    MonitorConnection opened;
+    try {
+      opened = MonitorConnection.open(path, wakeup, new Receiver());
+    } catch (IOException e) {
+      trouble = describe(e);
+      LOG.debug("no session path={} cause=\"{}\"", path, trouble);
+      return true;
+    }
+    synchronized (lock) {
+      connection = opened;
+    }
+    trouble = "connected, no greeting yet: QEMU serves one client at a time; is there another one?";
+    boolean speaksQmp = true;
+    String reason = "postcopyd is shutting down";
+    try {
+      opened.serve(() -> closed);
+    } catch (ProtocolException e) {
+      speaksQmp = false;
+      reason = String.valueOf(e.getMessage());
+      LOG.warn("no QMP path={} cause=\"{}\"", path, reason);
+    } catch (IOException e) {
+      reason = String.valueOf(e.getMessage());
+    } catch (RuntimeException e) {
+      reason = "internal error: " + e;
+      LOG.error("session ended by a bug path={}", path, e);
+    }
+    ended(opened, reason);
+    return speaksQmp;
+  }
+
+  private void ended(MonitorConnection opened, String reason) {
+    Session last;
+    synchronized (lock) {
+      last = session;
+      session = null;
+      connection = null;
+      trouble = reason;
+      if (last != null) {
+        connected = new CompletableFuture<>();
+      }
+    }
+    opened.close();
+    if (last != null) {
+      LOG.info("qemu monitor lost path={} reason=\"{}\"", path, reason);
+      tell(listener -> listener.disconnected(last, reason));
+    }
+  }
+
+  private void greeted(Greeting greeting) {
+    MonitorConnection current;
+    synchronized (lock) {
+      current = connection;
+    }
+    if (current == null) {
+      return;
+    }
+    boolean oob = greeting.capabilities().contains(Greeting.OOB);
+    ObjectNode arguments = QmpJson.object();
+    if (oob) {
+      arguments.putArray("enable").add(Greeting.OOB);
+    }
+    var _ =
+        current
+            .submit(new Command(null, "qmp_capabilities", arguments, false), -1)
+            .whenComplete((_, refused) -> {
+              if (refused == null) {
+                negotiated(new Session(sessions + 1, greeting, current.peer().pid(), oob));
+              } else {
+                trouble = "its negotiation failed: " + refused.getMessage();
+              }
+            });
+  }
+
+  private void negotiated(Session next) {
+    CompletableFuture<Session> waiting;
+    synchronized (lock) {
+      sessions = next.number();
+      session = next;
+      waiting = connected;
+    }
+    LOG.info(
+        "qemu monitor connected path={} version={} pid={}",
+        path,
+        next.greeting().version(),
+        next.pid());
+    tell(listener -> listener.connected(next));
+    waiting.complete(next);
+  }
+
+  private void tell(Consumer<Listener> what) {
+    for (Listener listener : listeners) {
+      try {
+        what.accept(listener);
+      } catch (RuntimeException e) {
+        LOG.error("listener failed by a bug", e);
+      }
+    }
+  }
+
+  private String describe(IOException e) {
+    int errno = e instanceof ErrnoException failed ? failed.errno() : 0;
+    return switch (errno) {
+      case Errno.ENOENT -> "there is no such socket";
+      case Errno.ECONNREFUSED -> "nobody listens there";
+      case Errno.EAGAIN -> "other clients wait for it already";
+      default -> String.valueOf(e.getMessage());
+    };
+  }
+
+  private void pause(long nanos) {
+    try (Poll poll = Poll.readable(wakeup.fd())) {
+      if (!closed) {
+        int _ = poll.await(nanos);
+        boolean _ = wakeup.drain();
+      }
+    } catch (IOException e) {
+      throw new IllegalStateException("can't wait", e);
+    }
+  }
+
+  /** Ends the session; whatever waits for an answer gets none. */
+  @Override
+  public void close() {
+    closed = true;
+    wakeup.signal();
+    if (!thread.isAlive()) {
+      return;
+    }
+    try {
+      thread.join(CLOSE_MILLIS);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+    if (!thread.isAlive()) {
+      wakeup.close();
+    }
+  }
+
+  private final class Receiver implements MonitorConnection.Listener {
+    @Override
+    public void greeted(Greeting greeting) {
+      QemuMonitor.this.greeted(greeting);
+    }
+
+    @Override
+    public void event(Event event, ObjectNode message) {
+      tell(listener -> listener.event(event, message));
+    }
+  }
+}

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.monitor;
+
+import org.jspecify.annotations.NullMarked;
