@@ -50,6 +50,16 @@ public final class CommandContext {
     afterReply.add(action);
   }
 
+  /** Runs something when the client is gone; at once if it is gone already. Any thread. */
+  public void atEnd(Runnable action) {
+    session.atEnd(action);
+  }
+
+  /** Which connection this is, as a key; equal to nothing but itself. */
+  Object connection() {
+    return session;
+  }
+
   /** Who the client is, for log lines. */
   public String client() {
     return session.client();

@@ -11,7 +11,9 @@ import org.slf4j.LoggerFactory;
 
 /**
  * Runs the in-band commands of all clients on one thread: each client's in order, one command of
- * one client and then the next client's, as QEMU's dispatcher does.
+ * one client and then the next client's, as QEMU's dispatcher does. A command that somebody else
+ * carries out is only begun here; its client's next one waits for its answer, other clients' do
+ * not.
  *
  * <p>A client may have one command under way, and with {@code oob} eight more that wait; its
  * session stops reading when {@link #hasRoom} says no and is told by {@link QmpSession#roomChanged}
@@ -103,20 +105,22 @@ final class CommandDispatcher implements AutoCloseable {
     QmpSession session;
     while ((session = awaitSession()) != null) {
       QueuedRequest request = start(session);
-      if (request == null) {
-        continue;
+      if (request != null) {
+        execute(session, request);
       }
-      // With oob, there is room again while the command runs.
-      session.roomChanged();
-      try {
-        session.execute(request);
-      } catch (RuntimeException | Error e) {
-        // Whatever a handler throws is answered; so this is about the answering itself.
-        LOG.error("dispatch failed client={}", session.client(), e);
-      }
-      finish(session);
-      session.roomChanged();
     }
+  }
+
+  private void execute(QmpSession session, QueuedRequest request) {
+    // With oob, there is room again while the command runs.
+    session.roomChanged();
+    session.execute(request, () -> finished(session));
+  }
+
+  /** The command under way has been answered. Any thread. */
+  private void finished(QmpSession session) {
+    finish(session);
+    session.roomChanged();
   }
 
   private @Nullable QmpSession awaitSession() {
@@ -153,8 +157,9 @@ final class CommandDispatcher implements AutoCloseable {
     try {
       RequestQueue queue = session.queue();
       queue.running = false;
-      if (!queue.waiting.isEmpty()) {
+      if (!queue.waiting.isEmpty() && !stopped) {
         ready.add(session);
+        work.signal();
       }
     } finally {
       lock.unlock();

@@ -8,6 +8,8 @@ import dev.postcopyd.qmp.schema.QmpSchema;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -18,6 +20,8 @@ import org.jspecify.annotations.Nullable;
 public final class CommandTable {
   private final QmpSchema schema;
   private final Map<String, Registration<?, ?>> byName = new HashMap<>();
+  private final Map<String, RawCommandHandler> rawByName = new HashMap<>();
+  private @Nullable RawCommandHandler otherwise;
 
   public CommandTable(QmpSchema schema) {
     this.schema = schema;
@@ -38,18 +42,47 @@ public final class CommandTable {
     }
   }
 
+  /** Binds a command, of the schema or not, to a handler that takes it as it comes. */
+  public void registerRaw(String name, RawCommandHandler handler) {
+    if (byName.containsKey(name) || rawByName.putIfAbsent(name, handler) != null) {
+      throw new IllegalStateException("registered twice: " + name);
+    }
+  }
+
+  /** Who takes every command that nothing else is registered for. */
+  public void otherwise(RawCommandHandler handler) {
+    otherwise = handler;
+  }
+
   /** The commands of the schema that have no handler yet. */
   List<String> missing() {
+    if (otherwise != null) {
+      return List.of();
+    }
     return schema.commands().stream()
         .map(CommandSpec::name)
         .filter(name -> !byName.containsKey(name))
         .toList();
   }
 
-  /** Finds a client's command, checks its arguments and carries it out. */
-  Success execute(Command command, boolean negotiated, CommandContext context) throws QmpException {
+  /**
+   * Finds a client's command, checks its arguments and carries it out.
+   *
+   * @return completed already, unless the handler is one that takes its time
+   */
+  CompletionStage<Success> execute(Command command, boolean negotiated, CommandContext context)
+      throws QmpException {
+    RawCommandHandler raw = negotiated ? raw(command.name()) : null;
+    if (raw != null) {
+      return raw.handle(command, context).thenApply(value -> new Success(command.id(), value));
+    }
     CommandSpec<?, ?> spec = schema.find(command, negotiated);
-    return registration(spec.name()).execute(command, context);
+    return CompletableFuture.completedFuture(registration(spec.name()).execute(command, context));
+  }
+
+  private @Nullable RawCommandHandler raw(String name) {
+    RawCommandHandler named = rawByName.get(name);
+    return named != null || byName.containsKey(name) ? named : otherwise;
   }
 
   /** Carries out a command on behalf of another one, as the human monitor does. */

@@ -25,10 +25,13 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.Supplier;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -50,7 +53,7 @@ public final class QmpServer implements EventSink, AutoCloseable {
 
   private final QmpServerSettings settings;
   private final CommandTable commands;
-  private final byte[] greeting;
+  private final Supplier<CompletionStage<Greeting>> greeting;
   private final CommandDispatcher dispatcher = new CommandDispatcher();
   private final FrameBudget inputBudget;
   private final Set<QmpSession> sessions = ConcurrentHashMap.newKeySet();
@@ -66,13 +69,30 @@ public final class QmpServer implements EventSink, AutoCloseable {
 
   /** Makes a server that does not listen yet, so that handlers can be given their event sink. */
   public QmpServer(QmpServerSettings settings, CommandTable commands) {
+    this(settings, commands, greetingWith(new Greeting(settings.version(), List.of(Greeting.OOB))));
+  }
+
+  /**
+   * Makes a server whose greeting is somebody else's.
+   *
+   * @param greeting asked for every client, which hears nothing before it is complete
+   */
+  public QmpServer(
+      QmpServerSettings settings,
+      CommandTable commands,
+      Supplier<CompletionStage<Greeting>> greeting) {
     this.settings = settings;
     this.commands = commands;
-    this.greeting = QmpMessageWriter.write(new Greeting(settings.version(), List.of(Greeting.OOB)));
+    this.greeting = greeting;
     this.inputBudget = new FrameBudget(settings.inputBudgetBytes());
     ThreadFactory threads = QmpServer::ioThread;
     this.group = new MultiThreadIoEventLoopGroup(1, threads, EpollIoHandler.newFactory());
     this.loop = group.next();
+  }
+
+  private static Supplier<CompletionStage<Greeting>> greetingWith(Greeting always) {
+    CompletionStage<Greeting> known = CompletableFuture.completedStage(always);
+    return () -> known;
   }
 
   private static Thread ioThread(Runnable task) {
@@ -124,9 +144,24 @@ public final class QmpServer implements EventSink, AutoCloseable {
   public <D> void emit(EventSpec<D> event, D data) {
     // One at a time, so that every client sees the same order.
     synchronized (eventOrder) {
-      byte[] line = QmpMessageWriter.write(event.event(data, Instant.now()));
+      broadcast(QmpMessageWriter.write(event.event(data, Instant.now())));
+    }
+  }
+
+  /**
+   * Sends an event as somebody else has made it.
+   *
+   * @param line the whole message with its line end; not changed any more
+   */
+  void broadcast(byte[] line) {
+    synchronized (eventOrder) {
       sessions.forEach(session -> session.sendEvent(line));
     }
+  }
+
+  /** Disconnects everybody who is connected now, once they have got what there is to get. */
+  void endSessionsAfterOutput() {
+    sessions.forEach(QmpSession::endAfterOutput);
   }
 
   QmpServerSettings settings() {
@@ -141,8 +176,8 @@ public final class QmpServer implements EventSink, AutoCloseable {
     return dispatcher;
   }
 
-  byte[] greeting() {
-    return greeting;
+  CompletionStage<Greeting> greeting() {
+    return greeting.get();
   }
 
   /** What all clients together have not read has changed by so many bytes. Any thread. */

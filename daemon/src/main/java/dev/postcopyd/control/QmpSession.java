@@ -9,8 +9,10 @@ import dev.postcopyd.qmp.codec.QmpMessageWriter;
 import dev.postcopyd.qmp.codec.QmpParseException;
 import dev.postcopyd.qmp.codec.QmpRequest;
 import dev.postcopyd.qmp.message.Failure;
+import dev.postcopyd.qmp.message.Greeting;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.message.QmpMessage;
+import dev.postcopyd.qmp.message.Success;
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.Unpooled;
 import io.netty.channel.Channel;
@@ -19,7 +21,13 @@ import io.netty.channel.ChannelInboundHandlerAdapter;
 import io.netty.channel.socket.ChannelInputShutdownEvent;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.CompletionStage;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -41,6 +49,9 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
   /** With so much unread output, no further request is taken. */
   private static final int PAUSE_UNREAD_BYTES = 256 << 10;
 
+  /** So many out-of-band commands may wait for somebody else's answer. */
+  private static final int MAX_OUT_OF_BAND = 8;
+
   private final QmpServer server;
   private final Channel channel;
   private final String client;
@@ -60,12 +71,18 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
   private volatile boolean negotiated;
   private volatile boolean oobEnabled;
 
+  /** Out-of-band commands that have no answer yet. */
+  private final AtomicInteger outOfBand = new AtomicInteger();
+
+  private final List<Runnable> atEnd = new CopyOnWriteArrayList<>();
+
   // What follows belongs to the I/O thread.
   private final FrameBudget.Account account;
   private final QmpFramer framer;
   private @Nullable ReceivedDescriptors arrived;
   private @Nullable ByteBuf input;
   private ByteBuffer inputBytes = ByteBuffer.allocate(0);
+  private boolean greeted;
   private boolean reported;
   private boolean pumping;
   private boolean inputEnded;
@@ -126,7 +143,21 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
   @Override
   public void channelActive(ChannelHandlerContext ctx) {
     LOG.debug("client connected client={}", client);
-    send(server.greeting());
+    var _ =
+        server
+            .greeting()
+            .thenAccept(greeting -> {
+              if (channel.eventLoop().inEventLoop()) {
+                greet(greeting);
+              } else {
+                channel.eventLoop().execute(() -> greet(greeting));
+              }
+            });
+  }
+
+  private void greet(Greeting greeting) {
+    send(QmpMessageWriter.write(greeting));
+    greeted = true;
     pump();
   }
 
@@ -154,7 +185,7 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
 
   /** Takes as much input as there is room for, then asks for more or ends. */
   private void pump() {
-    if (pumping || !channel.isActive()) {
+    if (pumping || !greeted || !channel.isActive()) {
       return;
     }
     pumping = true;
@@ -165,7 +196,7 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
     }
     if (input == null && channel.isActive()) {
       if (inputEnded) {
-        endIfDone(server.dispatcher().isIdle(this));
+        endIfDone(server.dispatcher().isIdle(this) && outOfBand.get() == 0);
       } else if (hasRoom()) {
         channel.read();
       }
@@ -188,7 +219,10 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
   }
 
   private boolean hasRoom() {
-    return !ending && unreadBytes() < PAUSE_UNREAD_BYTES && server.dispatcher().hasRoom(this);
+    return !ending
+        && unreadBytes() < PAUSE_UNREAD_BYTES
+        && outOfBand.get() < MAX_OUT_OF_BAND
+        && server.dispatcher().hasRoom(this);
   }
 
   @Override
@@ -211,9 +245,14 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
   private void received(QmpRequest request) {
     reported = true;
     if (request.isOutOfBand()) {
-      try (request) {
-        answer(request, new CommandContext(this, true));
-      }
+      outOfBand.incrementAndGet();
+      answer(
+          request,
+          new CommandContext(this, true),
+          () -> {
+            outOfBand.decrementAndGet();
+            roomChanged();
+          });
     } else {
       ReceivedDescriptors own = arrived;
       arrived = null;
@@ -232,27 +271,56 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
 
   // Commands.
 
-  /** Executes an in-band request on the dispatcher's thread and closes it. */
-  void execute(QueuedRequest queued) {
+  /**
+   * Executes an in-band request on the dispatcher's thread and closes it.
+   *
+   * @param done called when the answer is on its way, on any thread
+   */
+  void execute(QueuedRequest queued, Runnable done) {
     ReceivedDescriptors own = queued.descriptors();
     if (own != null) {
       inbox.replace(own);
     }
-    try (QmpRequest request = queued.request()) {
-      answer(request, new CommandContext(this, false));
-    }
+    answer(queued.request(), new CommandContext(this, false), done);
   }
 
-  private void answer(QmpRequest request, CommandContext context) {
-    QmpMessage answer;
+  private void answer(QmpRequest request, CommandContext context, Runnable done) {
+    CompletionStage<Success> result;
     try {
-      answer = server.commands().execute(request.command(oobEnabled), negotiated, context);
-    } catch (QmpException e) {
-      answer = e.toFailure(request.id());
-    } catch (RuntimeException | Error e) {
-      LOG.error("command failed by a bug client={}", client, e);
-      answer = Failure.generic(request.id(), "internal error: " + e);
+      result = server.commands().execute(request.command(oobEnabled), negotiated, context);
+    } catch (QmpException | RuntimeException | Error e) {
+      result = CompletableFuture.failedStage(e);
     }
+    var _ =
+        result.whenComplete((success, failure) -> {
+          try (request) {
+            answer(failure == null ? success : failure(request, failure), context);
+          } catch (RuntimeException | Error e) {
+            // Whatever a handler throws is answered; so this is about the answering itself.
+            LOG.error("command not answered client={}", client, e);
+          } finally {
+            done.run();
+          }
+        });
+  }
+
+  private Failure failure(QmpRequest request, Throwable thrown) {
+    Throwable cause =
+        thrown instanceof CompletionException && thrown.getCause() != null
+            ? thrown.getCause()
+            : thrown;
+    return switch (cause) {
+      case QmpException refusal -> refusal.toFailure(request.id());
+      case IOException trouble ->
+          Failure.generic(request.id(), String.valueOf(trouble.getMessage()));
+      default -> {
+        LOG.error("command failed by a bug client={}", client, cause);
+        yield Failure.generic(request.id(), "internal error: " + cause);
+      }
+    };
+  }
+
+  private void answer(QmpMessage answer, CommandContext context) {
     byte[] line = QmpMessageWriter.write(answer);
     synchronized (negotiation) {
       send(line);
@@ -264,6 +332,14 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
           });
     }
     context.runAfterReply();
+  }
+
+  /** Runs something when the client is gone; at once if it is. Any thread. */
+  void atEnd(Runnable action) {
+    atEnd.add(action);
+    if (!channel.isOpen() && atEnd.remove(action)) {
+      action.run();
+    }
   }
 
   // Output.
@@ -369,6 +445,11 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
     releaseArrived();
     inbox.close();
     descriptors.close();
+    for (Runnable action : atEnd) {
+      if (atEnd.remove(action)) {
+        action.run();
+      }
+    }
   }
 
   @Override
