@@ -43,9 +43,10 @@ class ArchitectureTest {
       page                ->
       metrics             ->
       stream              -> page
+      monitor             -> posix, posix.abi, qmp.message, qmp.codec
       snapshot            -> page, stream, posix
       workingset          -> page, snapshot, stream, posix
-      guest               -> page, stream, posix, uffd
+      guest               -> page, stream, posix, uffd, monitor, qmp.message, qmp.codec
       fds                 -> posix, posix.abi
       postcopy            -> page, metrics
       postcopy.uffd       -> postcopy, page, posix, uffd
@@ -55,7 +56,7 @@ class ArchitectureTest {
       loader              -> postcopy, page, metrics
       incoming            -> loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
-      control             -> loader, incoming, outgoing, postcopy, guest, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
+      control             -> loader, incoming, outgoing, postcopy, guest, monitor, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
       app                 -> *
       cli                 -> app, control, guest, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, metrics
       """;

@@ -57,7 +57,8 @@ public final class ControlCommands {
         });
   }
 
-  private static @Nullable Void negotiate(NegotiationArguments arguments, CommandContext context)
+  /** Ends a client's negotiation. */
+  static @Nullable Void negotiate(NegotiationArguments arguments, CommandContext context)
       throws QmpException {
     if (context.isNegotiated()) {
       throw new QmpException(

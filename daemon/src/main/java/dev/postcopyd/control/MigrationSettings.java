@@ -76,6 +76,16 @@ public final class MigrationSettings {
     view = new View(wanted, view.parameters());
   }
 
+  /** Takes over capabilities that somebody else has judged: a QEMU behind the daemon. */
+  synchronized void adoptCapabilities(Set<MigrationCapability> capabilities) {
+    view = new View(capabilities, view.parameters());
+  }
+
+  /** Takes over parameters that somebody else has judged. */
+  synchronized void adoptParameters(MigrateSetParameters changes) {
+    view = new View(view.capabilities(), view.parameters().with(changes));
+  }
+
   /**
    * Sets parameters; what is absent stays as it is.
    *

@@ -2,6 +2,7 @@ package dev.postcopyd.fds;
 
 import dev.postcopyd.posix.FileDescriptors;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 
 /**
@@ -55,6 +56,11 @@ public final class NamedDescriptors implements AutoCloseable {
       throw new DescriptorException("File descriptor named '" + name + "' has not been found");
     }
     return fd;
+  }
+
+  /** The names that are held, in the order in which they were given. */
+  public synchronized List<String> names() {
+    return List.copyOf(byName.keySet());
   }
 
   /** How many descriptors are held. */

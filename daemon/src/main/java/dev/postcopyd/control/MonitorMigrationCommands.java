@@ -1,0 +1,366 @@
+package dev.postcopyd.control;
+
+import dev.postcopyd.monitor.MonitorUnavailableException;
+import dev.postcopyd.monitor.QemuMonitor;
+import dev.postcopyd.qmp.codec.QmpJson;
+import dev.postcopyd.qmp.message.Command;
+import dev.postcopyd.qmp.message.Event;
+import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
+import dev.postcopyd.qmp.schema.MigrateRecoverArguments;
+import dev.postcopyd.qmp.schema.MigrateSetParameters;
+import dev.postcopyd.qmp.schema.MigrationCapability;
+import dev.postcopyd.qmp.schema.MigrationInfo;
+import dev.postcopyd.qmp.schema.MigrationStatus;
+import dev.postcopyd.qmp.schema.QmpCommands;
+import dev.postcopyd.qmp.schema.QmpEvents;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
+import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.node.ArrayNode;
+import tools.jackson.databind.node.ObjectNode;
+
+/**
+ * The migration commands where a QEMU is behind the daemon: some are the daemon's, the others
+ * QEMU's.
+ *
+ * <p>A load with mapped-ram and postcopy-ram, which QEMU cannot do, is the daemon's: it begins
+ * here, and from then on query-migrate and cancel speak of it, QEMU's own MIGRATION events of it
+ * are not for clients, and other migration commands are refused until it has ended. All other
+ * migrations are QEMU's and pass through.
+ *
+ * <p>Runs on the dispatcher's thread, out of band on the I/O thread, and for what QEMU says on its
+ * session's thread.
+ */
+final class MonitorMigrationCommands implements QemuMonitor.Listener {
+  private static final Logger LOG = LoggerFactory.getLogger(MonitorMigrationCommands.class);
+
+  /**
+   * So long query-migrate waits for QEMU's figures; a QEMU that stands in a fault answers later.
+   */
+  private static final int FIGURES_MILLIS = 250;
+
+  private static final String FIGURES_PREFIX = "postcopy-";
+
+  private final QemuMonitor monitor;
+  private final MonitorDescriptors descriptors;
+  private final MigrationSettings settings;
+  private final ClientCapabilities capabilities;
+  private final MigrationControl loads;
+
+  /** Whether the migration that was begun last is a load of the daemon's. */
+  private volatile boolean ours;
+
+  /** Whether QEMU's migration events are about a load of the daemon's. */
+  private volatile boolean eventsOurs;
+
+  /** Belongs to the session's thread. */
+  private int qemuPid;
+
+  /**
+   * @param settings as clients have set them; mirrors QEMU's
+   * @param loads the daemon's own loads
+   */
+  MonitorMigrationCommands(
+      QemuMonitor monitor,
+      MonitorDescriptors descriptors,
+      MigrationSettings settings,
+      MigrationControl loads) {
+    this.monitor = monitor;
+    this.descriptors = descriptors;
+    this.settings = settings;
+    this.capabilities = new ClientCapabilities(settings);
+    this.loads = loads;
+  }
+
+  void register(CommandTable table) {
+    table.registerRaw(QmpCommands.MIGRATE_SET_CAPABILITIES.name(), this::setCapabilities);
+    table.registerRaw(QmpCommands.QUERY_MIGRATE_CAPABILITIES.name(), this::queryCapabilities);
+    table.registerRaw(QmpCommands.MIGRATE_SET_PARAMETERS.name(), this::setParameters);
+    table.registerRaw(QmpCommands.QUERY_MIGRATE.name(), this::queryMigrate);
+    table.registerRaw(QmpCommands.MIGRATE_INCOMING.name(), this::migrateIncoming);
+    table.registerRaw(QmpCommands.MIGRATE.name(), this::migrate);
+    table.registerRaw(QmpCommands.MIGRATE_CANCEL.name(), this::cancel);
+    table.registerRaw(QmpCommands.MIGRATE_PAUSE.name(), this::pause);
+    table.registerRaw(QmpCommands.MIGRATE_RECOVER.name(), this::recover);
+    table.registerRaw(QmpCommands.MIGRATE_START_POSTCOPY.name(), this::unlessLoading);
+    table.registerRaw(QmpCommands.MIGRATE_CONTINUE.name(), this::unlessLoading);
+  }
+
+  /** Whether the migration that was begun last is a load of the daemon's. */
+  boolean isOurs() {
+    return ours;
+  }
+
+  /** That load, as far as the daemon knows it. */
+  MigrationInfo ownInfo() throws QmpException {
+    return loads.queryMigrate(settings.view());
+  }
+
+  boolean isLoading() {
+    return ours && loads.isUnderWay();
+  }
+
+  void requireNoLoad(Command command) throws QmpException {
+    if (isLoading()) {
+      throw new QmpException(
+          "There's a migration process in progress: postcopyd is loading a snapshot; "
+              + command.name()
+              + " is possible when query-migrate says that it has ended");
+    }
+  }
+
+  private CompletionStage<JsonNode> pass(Command command, CommandContext context) {
+    return descriptors.pass(command, context);
+  }
+
+  private CompletionStage<JsonNode> unlessLoading(Command command, CommandContext context)
+      throws QmpException {
+    requireNoLoad(command);
+    return pass(command, context);
+  }
+
+  CompletionStage<JsonNode> setCapabilities(Command command, CommandContext context)
+      throws QmpException {
+    requireNoLoad(command);
+    JsonNode asked = command.arguments().path("capabilities");
+    ArrayNode request = capabilities.request(asked);
+    Command forQemu = command;
+    if (request != null) {
+      // Also if nothing is left in it: that there is a QEMU, and no migration, is QEMU's to say.
+      ObjectNode arguments = command.arguments().deepCopy();
+      arguments.set("capabilities", request);
+      forQemu = new Command(command.id(), command.name(), arguments, command.outOfBand());
+    }
+    return pass(forQemu, context)
+        .thenApply(answer -> {
+          capabilities.accepted(ClientCapabilities.changes(asked));
+          return answer;
+        });
+  }
+
+  CompletionStage<JsonNode> queryCapabilities(Command command, CommandContext context) {
+    return pass(command, context).thenApply(capabilities::merged);
+  }
+
+  private CompletionStage<JsonNode> setParameters(Command command, CommandContext context) {
+    return pass(command, context)
+        .thenApply(answer -> {
+          adoptParameters(command.arguments());
+          return answer;
+        });
+  }
+
+  /** Of QEMU's parameters the daemon needs those that its own loads honour. */
+  private void adoptParameters(JsonNode parameters) {
+    JsonNode bandwidth = parameters.get("max-postcopy-bandwidth");
+    if (bandwidth != null) {
+      try {
+        ObjectNode one = QmpJson.object();
+        one.set("max-postcopy-bandwidth", bandwidth);
+        MigrateSetParameters change =
+            QmpCommands.MIGRATE_SET_PARAMETERS.arguments(new Command(null, "", one, false));
+        settings.adoptParameters(change);
+      } catch (QmpException e) {
+        LOG.warn("max-postcopy-bandwidth not taken over value={}", bandwidth);
+      }
+    }
+  }
+
+  private CompletionStage<JsonNode> queryMigrate(Command command, CommandContext context)
+      throws QmpException {
+    if (!ours) {
+      return pass(command, context);
+    }
+    QmpCommands.QUERY_MIGRATE.arguments(command);
+    MigrationInfo info = ownInfo();
+    JsonNode own = QmpCommands.QUERY_MIGRATE.success(command, info).returnValue();
+    if (!(own instanceof ObjectNode merged)) {
+      return CompletableFuture.completedStage(own);
+    }
+    return monitor
+        .execute(new Command(null, command.name(), QmpJson.object(), false))
+        .completeOnTimeout(QmpJson.object(), FIGURES_MILLIS, TimeUnit.MILLISECONDS)
+        .exceptionally(_ -> QmpJson.object())
+        .thenApply(figures -> merge(merged, figures));
+  }
+
+  /** How long vCPUs waited is measured by QEMU, in places that the daemon does not see. */
+  private static JsonNode merge(ObjectNode own, JsonNode qemu) {
+    for (Map.Entry<String, JsonNode> member : qemu.properties()) {
+      if (member.getKey().startsWith(FIGURES_PREFIX)) {
+        own.set(member.getKey(), member.getValue());
+      }
+    }
+    return own;
+  }
+
+  CompletionStage<JsonNode> migrateIncoming(Command command, CommandContext context)
+      throws QmpException {
+    requireNoLoad(command);
+    if (!capabilities.isEnabled(MigrationCapability.MAPPED_RAM)
+        || !capabilities.isEnabled(MigrationCapability.POSTCOPY_RAM)) {
+      return begin(command, context, false);
+    }
+    MigrateIncomingArguments arguments = QmpCommands.MIGRATE_INCOMING.arguments(command);
+    if (command.outOfBand()) {
+      throw new QmpException("The command " + command.name() + " does not support OOB");
+    }
+    load(arguments, context);
+    return CompletableFuture.completedStage(QmpJson.object());
+  }
+
+  private void load(MigrateIncomingArguments arguments, CommandContext context)
+      throws QmpException {
+    if (monitor.session().isEmpty()) {
+      throw new QmpException(monitor.trouble());
+    }
+    boolean before = ours;
+    ours = true;
+    eventsOurs = true;
+    capabilities.loadBegins();
+    try {
+      loads.migrateIncoming(arguments, settings.view(), context.descriptors());
+    } catch (QmpException e) {
+      if (!loads.isUnderWay()) {
+        ours = before;
+      }
+      throw e;
+    }
+  }
+
+  private CompletionStage<JsonNode> migrate(Command command, CommandContext context)
+      throws QmpException {
+    return migrate(command, context, isToFile(command));
+  }
+
+  CompletionStage<JsonNode> migrate(Command command, CommandContext context, boolean toFile)
+      throws QmpException {
+    requireNoLoad(command);
+    return begin(command, context, toFile);
+  }
+
+  private static boolean isToFile(Command command) {
+    JsonNode uri = command.arguments().path("uri");
+    JsonNode address = command.arguments().path("channels").path(0).path("addr");
+    return uri.isString()
+        ? uri.stringValue().startsWith("file:")
+        : address.path("transport").asString("").equals("file");
+  }
+
+  /** Begins a migration of QEMU's own, with the capabilities that clients believe QEMU to have. */
+  private CompletionStage<JsonNode> begin(Command command, CommandContext context, boolean toFile) {
+    return tell(capabilities.forQemu(toFile))
+        .thenCompose(_ -> {
+          eventsOurs = false;
+          return pass(command, context);
+        })
+        .thenApply(answer -> {
+          ours = false;
+          return answer;
+        });
+  }
+
+  private CompletionStage<JsonNode> tell(ArrayNode list) {
+    if (list.isEmpty()) {
+      return CompletableFuture.completedStage(list);
+    }
+    ObjectNode arguments = QmpJson.object();
+    arguments.set("capabilities", list);
+    return monitor
+        .execute(
+            new Command(null, QmpCommands.MIGRATE_SET_CAPABILITIES.name(), arguments, false))
+        .thenApply(answer -> {
+          capabilities.told();
+          return answer;
+        });
+  }
+
+  CompletionStage<JsonNode> cancel(Command command, CommandContext context)
+      throws QmpException {
+    if (!isLoading()) {
+      return pass(command, context);
+    }
+    loads.cancel();
+    return CompletableFuture.completedStage(QmpJson.object());
+  }
+
+  private CompletionStage<JsonNode> pause(Command command, CommandContext context)
+      throws QmpException {
+    if (!isLoading()) {
+      return pass(command, context);
+    }
+    loads.pause();
+    return CompletableFuture.completedStage(QmpJson.object());
+  }
+
+  private CompletionStage<JsonNode> recover(Command command, CommandContext context)
+      throws QmpException {
+    if (!isLoading()) {
+      return pass(command, context);
+    }
+    MigrateRecoverArguments arguments = QmpCommands.MIGRATE_RECOVER.arguments(command);
+    loads.recover(arguments.uri());
+    return CompletableFuture.completedStage(QmpJson.object());
+  }
+
+  // What QEMU says.
+
+  @Override
+  public void connected(QemuMonitor.Session session) {
+    boolean sameQemu = session.pid() != 0 && session.pid() == qemuPid;
+    qemuPid = session.pid();
+    if (sameQemu) {
+      return;
+    }
+    eventsOurs = isLoading();
+    ours = ours && (isLoading() || hasFailed());
+    var _ =
+        query(QmpCommands.QUERY_MIGRATE_CAPABILITIES.name())
+            .thenAccept(capabilities::adopt)
+            .exceptionally(MonitorMigrationCommands::notAdopted);
+    readParameters();
+  }
+
+  /** Asks QEMU for the parameters that matter to the daemon's loads. */
+  void readParameters() {
+    var _ =
+        query(QmpCommands.QUERY_MIGRATE_PARAMETERS.name())
+            .thenAccept(this::adoptParameters)
+            .exceptionally(MonitorMigrationCommands::notAdopted);
+  }
+
+  /** A failure is told until something else is begun, also if there is another QEMU meanwhile. */
+  private boolean hasFailed() {
+    try {
+      return ownInfo().status() == MigrationStatus.FAILED;
+    } catch (QmpException e) {
+      return false;
+    }
+  }
+
+  private CompletableFuture<JsonNode> query(String name) {
+    return monitor.execute(new Command(null, name, QmpJson.object(), false));
+  }
+
+  private static @Nullable Void notAdopted(Throwable cause) {
+    if (!(cause.getCause() instanceof MonitorUnavailableException)) {
+      LOG.warn("QEMU's migration settings are not known cause=\"{}\"", cause.getMessage());
+    }
+    return null;
+  }
+
+  /** Whether an event of QEMU's is not for clients. */
+  boolean isConsumed(Event event) {
+    if (!event.name().equals(QmpEvents.MIGRATION.name())
+        && !event.name().equals(QmpEvents.MIGRATION_PASS.name())) {
+      return false;
+    }
+    return eventsOurs || !capabilities.isEnabled(MigrationCapability.EVENTS);
+  }
+}

@@ -1,0 +1,63 @@
+package dev.postcopyd.control;
+
+import dev.postcopyd.fds.FdSets;
+import dev.postcopyd.monitor.QemuMonitor;
+import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.NegotiationArguments;
+import dev.postcopyd.qmp.schema.QmpCapability;
+import dev.postcopyd.qmp.schema.QmpCommands;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Puts the daemon's QMP sockets in the place of a QEMU's: every command that is not the daemon's
+ * own goes to QEMU as it came, and QEMU's events go to every client.
+ *
+ * <p>All clients share one session with QEMU; see {@link MonitorDescriptors} for what they must not
+ * share, and {@link MonitorMigrationCommands} for what is the daemon's own.
+ */
+public final class MonitorProxy {
+  private MonitorProxy() {}
+
+  /**
+   * Registers every command and listens to QEMU; before the server and the monitor are started.
+   *
+   * @param server whose table this is
+   * @param fdSets the daemon's, kept in step with QEMU's
+   * @param settings where clients' migration settings are kept, in step with QEMU's
+   * @param loads the loads that the daemon carries out by itself
+   */
+  public static void register(
+      CommandTable table,
+      QmpServer server,
+      QemuMonitor monitor,
+      FdSets fdSets,
+      MigrationSettings settings,
+      MigrationControl loads) {
+    MonitorDescriptors descriptors = new MonitorDescriptors(monitor, fdSets);
+    MonitorMigrationCommands migrations =
+        new MonitorMigrationCommands(monitor, descriptors, settings, loads);
+    table.register(
+        QmpCommands.QMP_CAPABILITIES,
+        (arguments, context) -> negotiate(arguments, context, monitor));
+    descriptors.register(table);
+    migrations.register(table);
+    new MonitorHumanCommands(migrations, descriptors).register(table);
+    MonitorIntrospection.register(table, monitor);
+    table.otherwise(descriptors::pass);
+    monitor.addListener(descriptors);
+    monitor.addListener(migrations);
+    monitor.addListener(new MonitorEvents(server, migrations::isConsumed));
+  }
+
+  /** As without a QEMU, but nothing is promised that this QEMU cannot keep. */
+  private static @Nullable Void negotiate(
+      NegotiationArguments arguments, CommandContext context, QemuMonitor monitor)
+      throws QmpException {
+    boolean wantsOob =
+        arguments.enable() != null && arguments.enable().contains(QmpCapability.OOB);
+    if (wantsOob && monitor.session().map(session -> !session.oob()).orElse(false)) {
+      throw new QmpException("Capability oob not available");
+    }
+    return ControlCommands.negotiate(arguments, context);
+  }
+}
