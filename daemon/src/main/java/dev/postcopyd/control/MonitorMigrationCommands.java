@@ -313,8 +313,8 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
 
   @Override
   public void connected(QemuMonitor.Session session) {
-    boolean sameQemu = session.pid() != 0 && session.pid() == qemuPid;
-    qemuPid = session.pid();
+    boolean sameQemu = session.peer().pid() != 0 && session.peer().pid() == qemuPid;
+    qemuPid = session.peer().pid();
     if (sameQemu) {
       return;
     }

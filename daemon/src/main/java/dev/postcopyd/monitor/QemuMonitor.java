@@ -4,6 +4,7 @@ import dev.postcopyd.posix.Errno;
 import dev.postcopyd.posix.ErrnoException;
 import dev.postcopyd.posix.EventFd;
 import dev.postcopyd.posix.FileDescriptors;
+import dev.postcopyd.posix.PeerCredentials;
 import dev.postcopyd.posix.Poll;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.Command;
@@ -56,10 +57,10 @@ public final class QemuMonitor implements AutoCloseable {
    *
    * @param number counts the sessions, from 1
    * @param greeting what it said
-   * @param pid the process that listens, 0 if it is not known (another pid namespace)
+   * @param peer the process that listens; its pid is 0 if it is in another pid namespace
    * @param oob whether commands may be executed out of band
    */
-  public record Session(long number, Greeting greeting, int pid, boolean oob) {}
+  public record Session(long number, Greeting greeting, PeerCredentials peer, boolean oob) {}
 
   /** Told of the session by its reading thread; returns at once. */
   public interface Listener {
@@ -306,7 +307,7 @@ public final class QemuMonitor implements AutoCloseable {
             .submit(new Command(null, "qmp_capabilities", arguments, false), -1)
             .whenComplete((_, refused) -> {
               if (refused == null) {
-                negotiated(new Session(sessions + 1, greeting, current.peer().pid(), oob));
+                negotiated(new Session(sessions + 1, greeting, current.peer(), oob));
               } else {
                 trouble = "its negotiation failed: " + refused.getMessage();
               }
@@ -324,7 +325,7 @@ public final class QemuMonitor implements AutoCloseable {
         "qemu monitor connected path={} version={} pid={}",
         path,
         next.greeting().version(),
-        next.pid());
+        next.peer().pid());
     tell(listener -> listener.connected(next));
     waiting.complete(next);
   }

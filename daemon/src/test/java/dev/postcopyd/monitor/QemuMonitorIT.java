@@ -110,7 +110,7 @@ class QemuMonitorIT {
       qemu.negotiate();
 
       assertThat(told()).isEqualTo("connected 2");
-      assertThat(monitor.session().orElseThrow().pid())
+      assertThat(monitor.session().orElseThrow().peer().pid())
           .isEqualTo((int) ProcessHandle.current().pid());
     }
   }

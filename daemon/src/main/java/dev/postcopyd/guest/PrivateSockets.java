@@ -1,0 +1,125 @@
+package dev.postcopyd.guest;
+
+import dev.postcopyd.monitor.QemuMonitor;
+import dev.postcopyd.posix.UnixSocket;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermission;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Paths where QEMU can listen for a migration and nobody but QEMU and the daemon can come: in a
+ * directory of their own, made when the first one is wanted, mode 0700, and QEMU's if that has
+ * another user. Guarded by its owner; {@link #close} removes all of it.
+ */
+final class PrivateSockets implements AutoCloseable {
+  private static final Logger LOG = LoggerFactory.getLogger(PrivateSockets.class);
+
+  private static final Set<PosixFilePermission> OWNER_ONLY =
+      PosixFilePermissions.fromString("rwx------");
+  private static final String PREFIX = "postcopyd-";
+
+  private final List<Path> parents;
+  private final List<Path> sockets = new ArrayList<>();
+  private @Nullable Path directory;
+
+  /**
+   * @param parents where the directory may be, best first
+   */
+  PrivateSockets(List<Path> parents) {
+    this.parents = List.copyOf(parents);
+  }
+
+  /**
+   * Where it may be by default: beside the monitor, which both sides see, else where temporary files
+   * are.
+   *
+   * @param chosen what the user has chosen
+   */
+  static PrivateSockets beside(Path monitor, Optional<Path> chosen) {
+    if (chosen.isPresent()) {
+      return new PrivateSockets(List.of(chosen.get()));
+    }
+    Path parent = monitor.toAbsolutePath().getParent();
+    Path temporary = Path.of(System.getProperty("java.io.tmpdir", "/tmp"));
+    return new PrivateSockets(parent == null ? List.of(temporary) : List.of(parent, temporary));
+  }
+
+  /** A path that has not been used, short enough for a socket. */
+  Path next(QemuMonitor.Session qemu) throws IOException {
+    Path socket = directory(qemu).resolve("migration-" + (sockets.size() + 1));
+    sockets.add(socket);
+    return socket;
+  }
+
+  private Path directory(QemuMonitor.Session qemu) throws IOException {
+    Path existing = directory;
+    if (existing != null) {
+      return existing;
+    }
+    IOException trouble = new IOException("no directory for a migration socket");
+    for (Path parent : parents) {
+      try {
+        Path made = make(parent, qemu);
+        directory = made;
+        return made;
+      } catch (IOException e) {
+        trouble.addSuppressed(e);
+        LOG.debug("no migration sockets directory={}", parent, e);
+      }
+    }
+    throw new IOException(
+        "cannot make a directory for a migration socket in "
+            + parents
+            + ": "
+            + trouble.getSuppressed()[0].getMessage()
+            + "; --migration-dir names another place",
+        trouble);
+  }
+
+  private static Path make(Path parent, QemuMonitor.Session qemu) throws IOException {
+    Path made =
+        Files.createTempDirectory(
+            parent, PREFIX, PosixFilePermissions.asFileAttribute(OWNER_ONLY));
+    try {
+      Path longest = made.resolve("migration-99999");
+      if (longest.toString().getBytes(StandardCharsets.UTF_8).length > UnixSocket.MAX_PATH_BYTES) {
+        throw new IOException(made + " is too long for a unix socket's path");
+      }
+      int owner = (Integer) Files.getAttribute(made, "unix:uid");
+      if (owner != qemu.peer().uid()) {
+        UnixSocket.chown(made, qemu.peer().uid(), qemu.peer().gid());
+      }
+      return made;
+    } catch (IOException | RuntimeException e) {
+      Files.deleteIfExists(made);
+      throw e;
+    }
+  }
+
+  @Override
+  public void close() {
+    Path made = directory;
+    if (made == null) {
+      return;
+    }
+    directory = null;
+    try {
+      for (Path socket : sockets) {
+        Files.deleteIfExists(socket);
+      }
+      Files.deleteIfExists(made);
+    } catch (IOException e) {
+      LOG.warn("migration sockets not removed directory={} cause={}", made, e.getMessage());
+    }
+  }
+}

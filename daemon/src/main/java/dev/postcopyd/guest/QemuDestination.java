@@ -1,0 +1,324 @@
+package dev.postcopyd.guest;
+
+import dev.postcopyd.monitor.QemuMonitor;
+import dev.postcopyd.posix.FileDescriptors;
+import dev.postcopyd.posix.UnixSocket;
+import dev.postcopyd.qmp.codec.QmpJson;
+import dev.postcopyd.qmp.message.QmpException;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.node.ArrayNode;
+import tools.jackson.databind.node.ObjectNode;
+
+/**
+ * A stock QEMU, started with {@code -incoming defer}, that the daemon drives through its monitor.
+ *
+ * <p>{@link #prepare} looks before it touches anything: what would be refused later is refused while
+ * the QEMU can still be used, because it takes one incoming migration in its life. Then: the
+ * capabilities, {@code stop} if the guest was paused when it was saved (in inmigrate that only means
+ * that it is not started; a postcopy destination ignores the saved state), and migrate-incoming on a
+ * socket that nobody else can reach.
+ *
+ * <p>Used by the thread of the load's steps; {@link #close} may come from any. Owns its sockets and
+ * their directory; not the monitor.
+ */
+public final class QemuDestination implements PostcopyDestination {
+  private static final Logger LOG = LoggerFactory.getLogger(QemuDestination.class);
+
+  private static final Duration RECOVER_PATIENCE = Duration.ofSeconds(10);
+  private static final int RECOVER_PAUSE_MILLIS = 10;
+
+  /** What is known of a QEMU that has failed is known at once, or not at all. */
+  private static final Duration EXPLAIN_PATIENCE = Duration.ofMillis(500);
+
+  private static final String POSTCOPY_PREEMPT = "postcopy-preempt";
+  private static final String POSTCOPY_BLOCKTIME = "postcopy-blocktime";
+
+  /** States in which an incoming postcopy has begun and not ended. */
+  private static final Set<String> UNDER_WAY =
+      Set.of("postcopy-active", "postcopy-paused", "postcopy-recover-setup", "postcopy-recover");
+
+  /** Saved run states in which the guest goes on by itself. */
+  private static final Set<String> LIVE = Set.of("running", "suspended");
+
+  private final QemuMonitor monitor;
+  private final QemuCalls calls;
+  private final Options options;
+  private final PrivateSockets sockets;
+  private boolean closed;
+  private @Nullable Path listening;
+  private int connectedPair = -1;
+
+  /**
+   * What the command line and the client say.
+   *
+   * @param names QEMU's block names by the snapshot's, where they differ
+   * @param preempt false to do without the second channel also where QEMU has it
+   * @param exitOnError what the client wants QEMU to do when its migration fails
+   * @param directory where the migration sockets may be; empty: beside the monitor
+   */
+  public record Options(
+      Map<String, String> names,
+      boolean preempt,
+      boolean exitOnError,
+      Optional<Path> directory) {
+    public static final Options DEFAULT = new Options(Map.of(), true, false, Optional.empty());
+
+    public Options {
+      names = Map.copyOf(names);
+    }
+
+    /** The same for a client that says what QEMU is to do when its migration fails. */
+    public Options withExitOnError(boolean exits) {
+      return new Options(names, preempt, exits, directory);
+    }
+  }
+
+  public QemuDestination(QemuMonitor monitor, Options options) {
+    this.monitor = monitor;
+    this.calls = new QemuCalls(monitor);
+    this.options = options;
+    this.sockets = PrivateSockets.beside(monitor.path(), options.directory());
+  }
+
+  @Override
+  public String name() {
+    return calls.name();
+  }
+
+  @Override
+  public Terms prepare(Offer offer) throws IOException {
+    QemuMonitor.Session session = session();
+    QemuMachine machine = QemuMachine.ask(calls);
+    machine.check(offer, options.names());
+    if (UNDER_WAY.contains(machine.migration())) {
+      // To be recovered: whatever can be decided has been, when that load began.
+      return machine.terms(
+          offer, options.names(), machine.capabilities().getOrDefault(POSTCOPY_PREEMPT, false));
+    }
+    if (!machine.migration().equals("none")) {
+      throw new IOException(
+          "%s has had the one incoming migration that it takes in its life (it is %s): it has to be started anew"
+              .formatted(name(), machine.migration()));
+    }
+    if (!machine.runState().equals("inmigrate")) {
+      throw new IOException(
+          "%s is in state %s: a snapshot can be loaded into a QEMU that has been started with -incoming defer and has not loaded anything yet"
+              .formatted(name(), machine.runState()));
+    }
+    boolean preempt =
+        offer.preemptWanted()
+            && options.preempt()
+            && machine.capabilities().containsKey(POSTCOPY_PREEMPT);
+    setCapabilities(machine.capabilities().keySet(), preempt);
+    if (offer.savedRunState().filter(state -> !LIVE.contains(state)).isPresent()) {
+      JsonNode _ = calls.call("stop", QmpJson.object());
+    }
+    listen(session, preempt);
+    return machine.terms(offer, options.names(), preempt);
+  }
+
+  private QemuMonitor.Session session() throws IOException {
+    return monitor.session().orElseThrow(() -> new IOException(monitor.trouble()));
+  }
+
+  // Preparing.
+
+  /** Only what this QEMU has, and all at once, because it is judged as a whole. */
+  private void setCapabilities(Set<String> known, boolean preempt) throws IOException {
+    Map<String, Boolean> wanted = new LinkedHashMap<>();
+    wanted.put("mapped-ram", false);
+    wanted.put("multifd", false);
+    wanted.put("events", true);
+    wanted.put("postcopy-ram", true);
+    wanted.put(POSTCOPY_BLOCKTIME, true);
+    wanted.put(POSTCOPY_PREEMPT, preempt);
+    ObjectNode arguments = QmpJson.object();
+    ArrayNode list = arguments.putArray("capabilities");
+    wanted.forEach((capability, state) -> {
+      if (known.contains(capability)) {
+        list.addObject().put("capability", capability).put("state", state);
+      }
+    });
+    JsonNode _ = calls.call("migrate-set-capabilities", arguments);
+  }
+
+  private void listen(QemuMonitor.Session session, boolean preempt) throws IOException {
+    Path socket;
+    try {
+      socket = nextSocket(session);
+    } catch (IOException e) {
+      if (preempt) {
+        throw e;
+      }
+      LOG.info("no migration socket; a pair is used instead cause=\"{}\"", e.getMessage());
+      listenOnPair(session);
+      return;
+    }
+    migrateIncoming("unix:" + socket);
+    listening = socket;
+  }
+
+  private synchronized Path nextSocket(QemuMonitor.Session session) throws IOException {
+    if (closed) {
+      throw new IOException("the load is being given up");
+    }
+    return sockets.next(session);
+  }
+
+  /** One end to QEMU, the other one is the connection: there can be no second one. */
+  private void listenOnPair(QemuMonitor.Session session) throws IOException {
+    int[] pair = UnixSocket.socketPair();
+    setPair(pair[0]);
+    String name = "postcopyd-load-" + session.number();
+    try {
+      JsonNode _ =
+          monitor.call("getfd", QmpJson.object().put("fdname", name), pair[1], QemuCalls.PATIENCE);
+    } catch (QmpException e) {
+      throw calls.refused("getfd", e);
+    }
+    migrateIncoming("fd:" + name);
+  }
+
+  private synchronized void setPair(int fd) {
+    connectedPair = fd;
+  }
+
+  private void migrateIncoming(String uri) throws IOException {
+    ObjectNode arguments =
+        QmpJson.object().put("uri", uri).put("exit-on-error", options.exitOnError());
+    try {
+      JsonNode _ = monitor.call("migrate-incoming", arguments, QemuCalls.PATIENCE);
+    } catch (QmpException e) {
+      if (e.description().contains("'exit-on-error' is unexpected")) {
+        // Before QEMU 9.1 it always exits.
+        arguments.remove("exit-on-error");
+        JsonNode _ = calls.call("migrate-incoming", arguments);
+        return;
+      }
+      throw calls.refused("migrate-incoming", e);
+    }
+  }
+
+  @Override
+  public synchronized int connect() throws IOException {
+    if (connectedPair >= 0) {
+      int fd = connectedPair;
+      connectedPair = -1;
+      return fd;
+    }
+    Path socket = listening;
+    if (closed || socket == null) {
+      throw new IOException(
+          closed
+              ? "the load is being given up"
+              : name() + " waits for no connection: it has a postcopy migration that is not complete and can only be recovered");
+    }
+    return UnixSocket.connect(socket);
+  }
+
+  @Override
+  public void prepareRecovery(Optional<String> uri) throws IOException {
+    if (uri.isPresent()) {
+      LOG.info("address of migrate-recover not used, QEMU is given one uri={}", uri.get());
+    }
+    QemuMonitor.Session session = session();
+    if (!session.oob()) {
+      throw new IOException(
+          name() + " cannot be recovered: its monitor takes no out-of-band commands");
+    }
+    Path socket = nextSocket(session);
+    ObjectNode arguments = QmpJson.object().put("uri", "unix:" + socket);
+    long deadlineNanos = System.nanoTime() + RECOVER_PATIENCE.toNanos();
+    while (true) {
+      try {
+        JsonNode _ = monitor.callOutOfBand("migrate-recover", arguments, QemuCalls.PATIENCE);
+        listening = socket;
+        return;
+      } catch (QmpException e) {
+        // QEMU learns of the lost connection when we do, but it may take a moment to act.
+        if (!e.description().contains("when postcopy is paused")
+            || System.nanoTime() > deadlineNanos) {
+          throw calls.refused("migrate-recover", e);
+        }
+      }
+      pause();
+    }
+  }
+
+  private static void pause() throws IOException {
+    try {
+      Thread.sleep(RECOVER_PAUSE_MILLIS);
+    } catch (InterruptedException e) {
+      throw QemuCalls.interrupted("migrate-recover", e);
+    }
+  }
+
+  // What happens.
+
+  @Override
+  public void deviceStateLoaded() {}
+
+  /** The vCPUs must not wait in faults for ever, nor go on when the rest is missing. */
+  @Override
+  public void failed(String reason) {
+    var _ =
+        calls
+            .ask("stop")
+            .whenComplete((_, failure) -> {
+              if (failure == null) {
+                LOG.warn("guest stopped destination={} reason=\"{}\"", name(), reason);
+              } else {
+                LOG.error(
+                    "guest not stopped destination={} cause=\"{}\"", name(), failure.getMessage());
+              }
+            });
+  }
+
+  @Override
+  public void completed() {
+    removeSockets();
+  }
+
+  /**
+   * What QEMU says about the end of its migration, asked when the connection is gone.
+   *
+   * @return its reason, or that it is gone; empty if it does not say
+   */
+  public Optional<String> explain() {
+    try {
+      JsonNode info = monitor.call("query-migrate", EXPLAIN_PATIENCE);
+      JsonNode reason = info.path("error-desc");
+      return reason.isString() ? Optional.of("QEMU says: " + reason.stringValue()) : Optional.empty();
+    } catch (QmpException e) {
+      return Optional.empty();
+    } catch (IOException e) {
+      return monitor.session().isEmpty()
+          ? Optional.of("QEMU has ended: " + e.getMessage())
+          : Optional.empty();
+    }
+  }
+
+  private synchronized void removeSockets() {
+    sockets.close();
+    if (connectedPair >= 0) {
+      FileDescriptors.close(connectedPair);
+      connectedPair = -1;
+    }
+  }
+
+  @Override
+  public synchronized void close() {
+    closed = true;
+    removeSockets();
+  }
+}

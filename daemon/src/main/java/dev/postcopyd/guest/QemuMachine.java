@@ -1,0 +1,150 @@
+package dev.postcopyd.guest;
+
+import dev.postcopyd.guest.PostcopyDestination.BlockInfo;
+import dev.postcopyd.guest.PostcopyDestination.Offer;
+import dev.postcopyd.guest.PostcopyDestination.Terms;
+import dev.postcopyd.page.PageSize;
+import dev.postcopyd.qmp.codec.QmpJson;
+import dev.postcopyd.qmp.message.QmpErrorClass;
+import dev.postcopyd.qmp.message.QmpException;
+import java.io.IOException;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.concurrent.CompletableFuture;
+import tools.jackson.databind.JsonNode;
+
+/**
+ * What a QEMU says of itself before a load: where it stands, what it can, and what it is made of.
+ *
+ * @param qemu how messages name it
+ * @param runState as query-status has it
+ * @param migration where its migration stands; {@code none} if there was none
+ * @param capabilities which migration capabilities it has, and whether they are on
+ * @param machineType the name that {@code -M} stands for, without aliases
+ */
+record QemuMachine(
+    String qemu,
+    String runState,
+    String migration,
+    Map<String, Boolean> capabilities,
+    Optional<String> machineType,
+    List<QemuRamBlock> blocks) {
+  private static final String QOM_SUFFIX = "-machine";
+
+  /** Asks everything at once: it counts how long a resume takes. */
+  static QemuMachine ask(QemuCalls calls) throws IOException {
+    CompletableFuture<JsonNode> status = calls.ask("query-status");
+    CompletableFuture<JsonNode> migration = calls.ask("query-migrate");
+    CompletableFuture<JsonNode> capabilities = calls.ask("query-migrate-capabilities");
+    CompletableFuture<JsonNode> machine =
+        calls
+            .ask("qom-get", QmpJson.object().put("path", "/machine").put("property", "type"))
+            .exceptionally(_ -> QmpJson.object());
+    CompletableFuture<JsonNode> blocks = calls.ask("x-query-ramblock");
+    Map<String, Boolean> known = new LinkedHashMap<>();
+    for (JsonNode one : calls.await("query-migrate-capabilities", capabilities)) {
+      known.put(one.path("capability").asString(""), one.path("state").asBoolean(false));
+    }
+    return new QemuMachine(
+        calls.name(),
+        calls.await("query-status", status).path("status").asString(""),
+        calls.await("query-migrate", migration).path("status").asString("none"),
+        known,
+        machineType(calls.await("qom-get", machine)),
+        QemuRamBlock.parse(blockList(calls, blocks)));
+  }
+
+  /** QOM's type is the machine's name and a suffix. */
+  private static Optional<String> machineType(JsonNode qomType) {
+    String type = qomType.asString("");
+    return type.endsWith(QOM_SUFFIX)
+        ? Optional.of(type.substring(0, type.length() - QOM_SUFFIX.length()))
+        : Optional.empty();
+  }
+
+  private static String blockList(QemuCalls calls, CompletableFuture<JsonNode> answer)
+      throws IOException {
+    try {
+      return calls
+          .awaitOrRefusal("x-query-ramblock", answer)
+          .path("human-readable-text")
+          .asString("");
+    } catch (QmpException e) {
+      if (e.errorClass() != QmpErrorClass.COMMAND_NOT_FOUND) {
+        throw calls.refused("x-query-ramblock", e);
+      }
+      return calls
+          .call("human-monitor-command", QmpJson.object().put("command-line", "info ramblock"))
+          .asString("");
+    }
+  }
+
+  /**
+   * Looks for what would make QEMU refuse the machine when it is too late.
+   *
+   * @param names the block names of this QEMU by the snapshot's, where they differ
+   */
+  void check(Offer offer, Map<String, String> names) throws IOException {
+    if (offer.machineType().isPresent()
+        && machineType.isPresent()
+        && !offer.machineType().equals(machineType)) {
+      throw new IOException(
+          "the snapshot is of a machine of type %s, and %s has been started with -M %s"
+              .formatted(offer.machineType().get(), qemu, machineType.get()));
+    }
+    Map<String, QemuRamBlock> byName = new HashMap<>();
+    blocks.forEach(block -> byName.put(block.name(), block));
+    for (BlockInfo block : offer.blocks()) {
+      String qemuName = names.getOrDefault(block.name(), block.name());
+      QemuRamBlock there = byName.get(qemuName);
+      if (there == null) {
+        throw new IOException(
+            "%s has no RAM block %s, which the snapshot has; it has %s. A block that is called differently there is named with ,map.%s=NAME"
+                .formatted(qemu, qemuName, new TreeSet<>(byName.keySet()), block.name()));
+      }
+      if (block.lengthBytes() > there.totalBytes() || isFixedAndOther(there, block)) {
+        throw new IOException(
+            "RAM block %s has %d bytes in the snapshot and %d in %s; both machines must have the same memory"
+                .formatted(block.name(), block.lengthBytes(), there.totalBytes(), qemu));
+      }
+    }
+  }
+
+  /** Blocks that can be resized are ROMs made at run time, and QEMU sees to their length. */
+  private static boolean isFixedAndOther(QemuRamBlock there, BlockInfo block) {
+    return there.usedBytes() == there.totalBytes()
+        && there.usedBytes() != block.lengthBytes()
+        && !there.name().startsWith("/rom@");
+  }
+
+  /** What this QEMU asks of whoever offers the machine. */
+  Terms terms(Offer offer, Map<String, String> names, boolean preempt) {
+    Map<String, PageSize> pageSizes = new LinkedHashMap<>();
+    Map<String, String> renamed = new LinkedHashMap<>();
+    Set<String> offered = new HashSet<>();
+    for (BlockInfo block : offer.blocks()) {
+      String qemuName = names.getOrDefault(block.name(), block.name());
+      offered.add(qemuName);
+      if (!qemuName.equals(block.name())) {
+        renamed.put(block.name(), qemuName);
+      }
+    }
+    for (QemuRamBlock block : blocks) {
+      if (!block.hostPageSize().equals(PageSize.SIZE_4K)) {
+        pageSizes.put(block.name(), block.hostPageSize());
+      }
+    }
+    List<String> extra =
+        blocks.stream()
+            .map(QemuRamBlock::name)
+            .filter(name -> !offered.contains(name))
+            .toList();
+    return new Terms(pageSizes, renamed, preempt, extra);
+  }
+}

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.guest;
+
+import org.jspecify.annotations.NullMarked;
