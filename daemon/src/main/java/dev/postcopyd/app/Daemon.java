@@ -9,6 +9,9 @@ import dev.postcopyd.control.LocalMigrations;
 import dev.postcopyd.control.MigrationCommands;
 import dev.postcopyd.control.MigrationControl;
 import dev.postcopyd.control.MigrationSettings;
+import dev.postcopyd.control.MonitorGreeting;
+import dev.postcopyd.control.MonitorProxy;
+import dev.postcopyd.control.QemuLoads;
 import dev.postcopyd.control.QmpServer;
 import dev.postcopyd.control.QmpServerSettings;
 import dev.postcopyd.control.SocketSpec;
@@ -25,6 +28,7 @@ import dev.postcopyd.incoming.StreamPathSelfTest;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.HttpEndpoint;
 import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.postcopy.mappedram.MappedPageHandler;
@@ -50,6 +54,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -85,14 +90,18 @@ public final class Daemon implements AutoCloseable {
   private final CountDownLatch ended = new CountDownLatch(1);
   private final AtomicBoolean closed = new AtomicBoolean();
   private final AtomicInteger exitCode = new AtomicInteger();
+  private final @Nullable QemuMonitor monitor;
+  private final @Nullable MonitorProxy proxy;
   private @Nullable HttpEndpoint http;
 
-  private Daemon(DaemonConfig config) {
+  private Daemon(DaemonConfig config) throws IOException {
+    monitor =
+        config.guest() instanceof GuestSpec.Qemu qemu ? new QemuMonitor(qemu.monitor()) : null;
     selfTest =
         SelfTestResult.start(
             switch (config.guest()) {
               case GuestSpec.Memory _ -> Daemon::testFaultPath;
-              case GuestSpec.Stream _ -> StreamPathSelfTest::run;
+              case GuestSpec.Stream _, GuestSpec.Qemu _ -> StreamPathSelfTest::run;
             });
     settings =
         switch (config.guest()) {
@@ -102,6 +111,9 @@ public final class Daemon implements AutoCloseable {
           // The userfaultfd is on the other side.
           case GuestSpec.Stream _ ->
               new MigrationSettings(HonouredCapabilities.STREAM_GUEST, () -> null);
+          // QEMU judges.
+          case GuestSpec.Qemu _ ->
+              new MigrationSettings(HonouredCapabilities.all("qemu"), () -> null);
         };
     QmpVersion version =
         new QmpVersion(
@@ -110,22 +122,46 @@ public final class Daemon implements AutoCloseable {
             QEMU_RELEASE[2],
             "postcopyd " + ProductVersion.current());
     CommandTable table = new CommandTable(QmpSchema.STANDARD);
-    server = new QmpServer(QmpServerSettings.of(version), table);
+    QmpServerSettings limits = QmpServerSettings.of(version);
+    server =
+        monitor == null
+            ? new QmpServer(limits, table)
+            : new QmpServer(limits, table, new MonitorGreeting(monitor, version));
     loads = loads(config);
     migrations =
         LocalMigrations.reportingTo(
             server, settings, loads, loader, metrics, () -> end(1, "a load has failed"));
+    control = migrations.control(fdSets, config.exitOnError());
+    if (monitor == null) {
+      proxy = null;
+      registerOwn(table, config, version);
+    } else {
+      proxy = MonitorProxy.register(table, server, monitor, fdSets, settings, control);
+      monitor.addListener(new GuestEnd());
+    }
+    for (MigrationStatus status : MigrationStatus.values()) {
+      metrics.exportState(status.wireName(), migrations, of -> of.status() == status ? 1 : 0);
+    }
+  }
+
+  /** All commands are the daemon's, because there is no QEMU behind it. */
+  private void registerOwn(CommandTable table, DaemonConfig config, QmpVersion version) {
     ControlCommands.register(
         table,
         new ControlCommands.Identity(version, config.name().orElse(null), config.uuid(), target()),
         server,
         () -> end(0, "quit"));
     DescriptorCommands.register(table, fdSets);
-    control = migrations.control(fdSets, config.exitOnError());
     MigrationCommands.register(table, control, settings);
     HumanMonitor.register(table);
-    for (MigrationStatus status : MigrationStatus.values()) {
-      metrics.exportState(status.wireName(), migrations, of -> of.status() == status ? 1 : 0);
+  }
+
+  /** A load does not outlive its guest. */
+  private final class GuestEnd implements QemuMonitor.Listener {
+    @Override
+    public void ended(QemuMonitor.Session last) {
+      migrations.guestEnded(
+          "QEMU (pid " + last.peer().pid() + ") has ended, and its guest with it");
     }
   }
 
@@ -160,6 +196,16 @@ public final class Daemon implements AutoCloseable {
               () -> settings.view().parameters().maxPostcopyBandwidth(),
               config.workingSet(),
               trace(config).<LoadTrace>map(file -> file).orElse(LoadTrace.NONE));
+      case GuestSpec.Qemu qemu ->
+          new QemuLoads(
+              Objects.requireNonNull(monitor),
+              qemu.options(),
+              loader,
+              metrics,
+              Daemon::mapSnapshot,
+              selfTest::await,
+              () -> settings.view().parameters().maxPostcopyBandwidth(),
+              config.workingSet());
     };
   }
 
@@ -221,9 +267,32 @@ public final class Daemon implements AutoCloseable {
     if (config.http().isPresent()) {
       http = HttpEndpoint.start(config.http().get(), registry, Optional::empty, this::whyNotReady);
     }
-    if (config.incoming().isPresent()) {
+    MonitorProxy toQemu = proxy;
+    if (monitor != null && toQemu != null) {
+      monitor.start();
+      config.incoming().ifPresent(uri -> loadWhenThereIsQemu(monitor, toQemu, uri, config.exitOnError()));
+    } else if (config.incoming().isPresent()) {
       loadAtOnce(config.incoming().get(), config.exitOnError());
     }
+  }
+
+  /** {@code --incoming URI} with a QEMU, which may come later. */
+  private void loadWhenThereIsQemu(
+      QemuMonitor qemu, MonitorProxy toQemu, String uri, boolean exitOnError) {
+    var _ =
+        qemu.connected()
+            .thenAcceptAsync(
+                _ -> {
+                  try {
+                    toQemu.loadAtOnce(uri);
+                  } catch (QmpException e) {
+                    log.error("--incoming failed uri={} reason=\"{}\"", uri, e.description());
+                    if (exitOnError) {
+                      end(1, "--incoming has failed");
+                    }
+                  }
+                },
+                task -> Thread.ofPlatform().name("incoming").daemon().start(task));
   }
 
   /** What {@code --incoming URI} means: both capabilities, and load. */
@@ -340,6 +409,10 @@ public final class Daemon implements AutoCloseable {
     // Loads and saves end before the connections, so that clients still hear of it.
     migrations.close();
     loader.close();
+    QemuMonitor qemu = monitor;
+    if (qemu != null) {
+      qemu.close();
+    }
     server.close();
     HttpEndpoint endpoint = http;
     if (endpoint != null) {

@@ -1,15 +1,18 @@
 package dev.postcopyd.app;
 
+import dev.postcopyd.guest.QemuDestination;
 import dev.postcopyd.guest.StreamAddress;
 import dev.postcopyd.guest.StreamDestination;
 import dev.postcopyd.incoming.MemoryLayout;
+import java.nio.file.Path;
 
 /**
  * The option {@code --guest}: who owns the address space that is filled.
  *
  * <p>{@code memory[,page-size=2M][,page-size.BLOCK=2M...]}: the daemon's own memory. {@code
  * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off]}: a migration destination
- * that somebody else drives. The other kinds of guests that postcopyd's interface reserves are
+ * that somebody else drives. {@code qemu:PATH[,map.NAME=NAME...][,preempt=on|off]}: a stock QEMU
+ * that is driven through its monitor. The other kinds of guests that postcopyd's interface reserves are
  * refused by name.
  */
 public sealed interface GuestSpec {
@@ -32,6 +35,14 @@ public sealed interface GuestSpec {
       return "stream:" + address;
     }
   }
+
+  /**
+   * A stock QEMU.
+   *
+   * @param monitor its QMP monitor's socket
+   * @param options what there is to know about it
+   */
+  record Qemu(Path monitor, QemuDestination.Options options) implements GuestSpec {}
 
   /**
    * Parses the option's value.

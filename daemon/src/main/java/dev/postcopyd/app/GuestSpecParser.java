@@ -1,9 +1,11 @@
 package dev.postcopyd.app;
 
+import dev.postcopyd.guest.QemuDestination;
 import dev.postcopyd.guest.StreamAddress;
 import dev.postcopyd.guest.StreamDestination;
 import dev.postcopyd.incoming.MemoryLayout;
 import dev.postcopyd.page.PageSize;
+import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -14,7 +16,8 @@ import org.jspecify.annotations.Nullable;
 final class GuestSpecParser {
   private static final String STREAM = "stream:";
   private static final String PAGE_SIZE = "page-size";
-  private static final List<String> RESERVED = List.of("uffd:", "qemu:", "file:");
+  private static final String QEMU = "qemu:";
+  private static final List<String> RESERVED = List.of("uffd:", "file:");
 
   private final String text;
   private final Map<String, PageSize> pageSizes = new HashMap<>();
@@ -22,37 +25,59 @@ final class GuestSpecParser {
   private @Nullable PageSize everywhere;
   private @Nullable Boolean preempt;
 
+  /** The kinds of guests, and what each can be told. */
+  private enum Kind {
+    MEMORY("page-size=SIZE and page-size.BLOCK=SIZE"),
+    STREAM("page-size.BLOCK=SIZE, map.NAME=NAME and preempt=on|off"),
+    QEMU("map.NAME=NAME and preempt=on|off");
+
+    private final String options;
+
+    Kind(String options) {
+      this.options = options;
+    }
+  }
+
   GuestSpecParser(String text) {
     this.text = text;
   }
 
   GuestSpec parse() {
     List<String> parts = List.of(text.split(",", -1));
-    String kind = parts.getFirst();
-    for (String reserved : RESERVED) {
-      if (kind.startsWith(reserved)) {
-        throw new IllegalArgumentException(
-            "--guest "
-                + kind
-                + ": this version of postcopyd has the guests 'memory' and 'stream:URI' only");
-      }
-    }
-    boolean stream = kind.startsWith(STREAM);
-    if (!stream && !kind.equals("memory")) {
-      throw new IllegalArgumentException(
-          "--guest "
-              + kind
-              + ": unknown kind of guest; this version has 'memory' and 'stream:URI'");
-    }
+    String first = parts.getFirst();
+    Kind kind = kind(first);
     for (String option : parts.subList(1, parts.size())) {
-      parseOption(option, stream);
+      parseOption(option, kind);
     }
-    return stream ? stream(kind.substring(STREAM.length())) : memory();
+    return switch (kind) {
+      case MEMORY ->
+          new GuestSpec.Memory(
+              new MemoryLayout(everywhere == null ? PageSize.SIZE_4K : everywhere, pageSizes));
+      case STREAM -> stream(first.substring(STREAM.length()));
+      case QEMU -> qemu(first.substring(QEMU.length()));
+    };
   }
 
-  private GuestSpec memory() {
-    return new GuestSpec.Memory(
-        new MemoryLayout(everywhere == null ? PageSize.SIZE_4K : everywhere, pageSizes));
+  private static Kind kind(String first) {
+    for (String reserved : RESERVED) {
+      if (first.startsWith(reserved)) {
+        throw new IllegalArgumentException(
+            "--guest "
+                + first
+                + ": this version of postcopyd has the guests 'memory', 'qemu:MONITOR' and 'stream:URI' only");
+      }
+    }
+    if (first.equals("memory")) {
+      return Kind.MEMORY;
+    } else if (first.startsWith(STREAM)) {
+      return Kind.STREAM;
+    } else if (first.startsWith(QEMU)) {
+      return Kind.QEMU;
+    }
+    throw new IllegalArgumentException(
+        "--guest "
+            + first
+            + ": unknown kind of guest; this version has 'memory', 'qemu:MONITOR' and 'stream:URI'");
   }
 
   private GuestSpec stream(String uri) {
@@ -65,28 +90,36 @@ final class GuestSpecParser {
     }
   }
 
-  private void parseOption(String option, boolean stream) {
+  private GuestSpec qemu(String monitor) {
+    if (monitor.isEmpty() || monitor.indexOf('\0') >= 0) {
+      throw new IllegalArgumentException(
+          "--guest " + text + ": expected qemu:PATH, the socket of QEMU's monitor (-qmp unix:PATH)");
+    }
+    return new GuestSpec.Qemu(
+        Path.of(monitor),
+        new QemuDestination.Options(
+            names, preempt == null || preempt, false, Optional.empty()));
+  }
+
+  private void parseOption(String option, Kind kind) {
     int equals = option.indexOf('=');
     String name = equals < 0 ? option : option.substring(0, equals);
     String value = equals < 0 ? "" : option.substring(equals + 1);
     String block = afterDot(name);
-    if (name.equals(PAGE_SIZE) && !stream) {
+    if (name.equals(PAGE_SIZE) && kind == Kind.MEMORY) {
       everywhere = pageSize(option, value);
-    } else if (name.startsWith(PAGE_SIZE + ".") && !block.isEmpty()) {
+    } else if (name.startsWith(PAGE_SIZE + ".") && !block.isEmpty() && kind != Kind.QEMU) {
       pageSizes.put(block, pageSize(option, value));
-    } else if (stream && name.startsWith("map.") && !block.isEmpty() && !value.isEmpty()) {
+    } else if (kind != Kind.MEMORY
+        && name.startsWith("map.")
+        && !block.isEmpty()
+        && !value.isEmpty()) {
       names.put(block, value);
-    } else if (stream && name.equals("preempt")) {
+    } else if (kind != Kind.MEMORY && name.equals("preempt")) {
       preempt = onOrOff(option, value);
     } else {
       throw new IllegalArgumentException(
-          "--guest "
-              + text
-              + ": unknown option '"
-              + name
-              + (stream
-                  ? "'; there are page-size.BLOCK=SIZE, map.NAME=NAME and preempt=on|off"
-                  : "'; there are page-size=SIZE and page-size.BLOCK=SIZE"));
+          "--guest " + text + ": unknown option '" + name + "'; there are " + kind.options);
     }
   }
 

@@ -53,6 +53,8 @@ final class RunCommand implements Callable<Integer> {
       description = {
         "Whose address space is filled (default: ${DEFAULT-VALUE}).",
         "memory[,page-size=2M][,page-size.BLOCK=2M]: the daemon's own memory.",
+        "qemu:MONITOR[,map.NAME=NAME][,preempt=on|off]: a stock QEMU with -incoming defer and",
+        "-qmp unix:MONITOR,server=on,wait=off; postcopyd drives it and takes its monitor's place.",
         "stream:URI[,page-size.BLOCK=2M][,map.NAME=NAME][,preempt=on|off]: a QEMU that waits with",
         "-incoming tcp:HOST:PORT, unix:PATH or fd:N, with postcopy-ram; postcopyd is the source."
       })

@@ -7,6 +7,7 @@ import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.incoming.SnapshotLocation;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.qmp.message.QmpException;
+import java.util.Optional;
 
 /** Makes the loads of one kind of guest. Called by the dispatcher's thread. */
 public interface GuestLoads {
@@ -15,6 +16,11 @@ public interface GuestLoads {
 
   /** Whether the guest is the daemon's own: there to be saved, stopped and continued. */
   boolean isOurs();
+
+  /** Whether a client's exit-on-error is about the guest's own process, and not about the daemon. */
+  default boolean exitsByItself() {
+    return false;
+  }
 
   /**
    * A new load.
@@ -28,13 +34,15 @@ public interface GuestLoads {
    *
    * @param uri the snapshot's, as messages name it
    * @param descriptors the client's own
+   * @param exitOnError what the client says about the end of a load that fails
    */
   record Order(
       Load.Mode mode,
       String uri,
       SnapshotLocation location,
       MigrationSettings.View settings,
-      NamedDescriptors descriptors) {}
+      NamedDescriptors descriptors,
+      Optional<Boolean> exitOnError) {}
 
   /** Loads into the daemon's own memory. */
   static GuestLoads memory(IncomingContext context) {

@@ -13,6 +13,7 @@ import dev.postcopyd.qmp.schema.MigrationMode;
 import dev.postcopyd.qmp.schema.MigrationParameters;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.StatusInfo;
+import java.util.Optional;
 
 /**
  * The migration commands for guests that have no monitor behind the daemon's: arguments become a
@@ -76,21 +77,40 @@ final class LocalMigrationControl implements MigrationControl {
       MigrationSettings.View settings,
       NamedDescriptors descriptors)
       throws QmpException {
-    boolean exits = arguments.exitOnError() == null ? exitOnError : arguments.exitOnError();
+    boolean exits =
+        arguments.exitOnError() == null || migrations.loads().exitsByItself()
+            ? exitOnError
+            : arguments.exitOnError();
+    migrations.startLoad(order(arguments, settings, descriptors), exits);
+  }
+
+  @Override
+  public void resumeIncoming(
+      MigrateIncomingArguments arguments,
+      MigrationSettings.View settings,
+      NamedDescriptors descriptors)
+      throws QmpException {
+    migrations.resumeLoad(order(arguments, settings, descriptors));
+  }
+
+  private GuestLoads.Order order(
+      MigrateIncomingArguments arguments,
+      MigrationSettings.View settings,
+      NamedDescriptors descriptors)
+      throws QmpException {
     MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
     requireMappedRam(settings, "load");
     Load.Mode mode =
         settings.isEnabled(MigrationCapability.POSTCOPY_RAM) ? Load.Mode.LAZY : Load.Mode.PLAIN;
-    migrations.startLoad(
-        new GuestLoads.Order(
-            mode,
-            MigrationUri.show(address),
-            new MigrationFiles(descriptors, fdSets)
-                .toRead(address)
-                .direct(settings.parameters().directIo()),
-            settings,
-            descriptors),
-        exits);
+    return new GuestLoads.Order(
+        mode,
+        MigrationUri.show(address),
+        new MigrationFiles(descriptors, fdSets)
+            .toRead(address)
+            .direct(settings.parameters().directIo()),
+        settings,
+        descriptors,
+        Optional.ofNullable(arguments.exitOnError()));
   }
 
   @Override

@@ -240,6 +240,29 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     Transition _ = loader.submit(new LoaderEvent.PausedLoadFound(paused, reason)).join();
   }
 
+  /** Goes on with a load that an earlier daemon has begun; returns before it does. */
+  void resumeLoad(GuestLoads.Order order) throws QmpException {
+    SnapshotLoad paused;
+    try {
+      if (isUnderWay()) {
+        throw new QmpException("The incoming migration has already been started");
+      }
+      paused = loads.create(order);
+    } catch (QmpException e) {
+      order.location().discard();
+      throw e;
+    }
+    adopt(paused, "an earlier postcopyd has ended before the load was complete");
+    recover("");
+  }
+
+  /** The guest is gone, and whatever is being loaded with it. */
+  public void guestEnded(String reason) {
+    if (loader.state() instanceof LoaderState.Live live) {
+      loader.report(new LoaderEvent.LoadFailed(live.load(), reason));
+    }
+  }
+
   GuestLoads loads() {
     return loads;
   }

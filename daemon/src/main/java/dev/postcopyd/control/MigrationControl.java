@@ -40,6 +40,19 @@ public interface MigrationControl {
       throws QmpException;
 
   /**
+   * Goes on with a load that an earlier daemon has begun, and whose guest has begun to run.
+   *
+   * @throws QmpException also if this kind of guest can't be gone on with
+   */
+  default void resumeIncoming(
+      MigrateIncomingArguments arguments,
+      MigrationSettings.View settings,
+      NamedDescriptors descriptors)
+      throws QmpException {
+    throw new QmpException("there is no load that could be gone on with");
+  }
+
+  /**
    * Begins a save.
    *
    * @param descriptors the client's own, for {@code fd:} addresses

@@ -1,5 +1,6 @@
 package dev.postcopyd.control;
 
+import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.monitor.MonitorUnavailableException;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.qmp.codec.QmpJson;
@@ -14,6 +15,9 @@ import dev.postcopyd.qmp.schema.MigrationInfo;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.QmpCommands;
 import dev.postcopyd.qmp.schema.QmpEvents;
+import java.io.IOException;
+import java.time.Duration;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
@@ -45,10 +49,12 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
    */
   private static final int FIGURES_MILLIS = 250;
 
+  private static final Duration LOOK_PATIENCE = Duration.ofSeconds(10);
+
   private static final String FIGURES_PREFIX = "postcopy-";
 
   private final QemuMonitor monitor;
-  private final MonitorDescriptors descriptors;
+  private final MonitorDescriptors passing;
   private final MigrationSettings settings;
   private final ClientCapabilities capabilities;
   private final MigrationControl loads;
@@ -68,11 +74,11 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
    */
   MonitorMigrationCommands(
       QemuMonitor monitor,
-      MonitorDescriptors descriptors,
+      MonitorDescriptors passing,
       MigrationSettings settings,
       MigrationControl loads) {
     this.monitor = monitor;
-    this.descriptors = descriptors;
+    this.passing = passing;
     this.settings = settings;
     this.capabilities = new ClientCapabilities(settings);
     this.loads = loads;
@@ -116,7 +122,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   }
 
   private CompletionStage<JsonNode> pass(Command command, CommandContext context) {
-    return descriptors.pass(command, context);
+    return passing.pass(command, context);
   }
 
   private CompletionStage<JsonNode> unlessLoading(Command command, CommandContext context)
@@ -211,11 +217,39 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     if (command.outOfBand()) {
       throw new QmpException("The command " + command.name() + " does not support OOB");
     }
-    load(arguments, context);
+    load(arguments, context.descriptors());
     return CompletableFuture.completedStage(QmpJson.object());
   }
 
-  private void load(MigrateIncomingArguments arguments, CommandContext context)
+  /** What {@code --incoming URI} means: both capabilities, and load, or go on with a load. */
+  void loadAtOnce(String uri, NamedDescriptors none) throws QmpException {
+    // First, so that what QEMU says of its capabilities has been taken over.
+    boolean underWay = isUnderWayAtQemu();
+    capabilities.accepted(
+        List.of(
+            new ClientCapabilities.Change(MigrationCapability.MAPPED_RAM.wireName(), true),
+            new ClientCapabilities.Change(MigrationCapability.POSTCOPY_RAM.wireName(), true)));
+    MigrateIncomingArguments arguments = new MigrateIncomingArguments(uri, null, null);
+    if (!underWay) {
+      load(arguments, none);
+      return;
+    }
+    ours = true;
+    eventsOurs = true;
+    capabilities.loadBegins();
+    loads.resumeIncoming(arguments, settings.view(), none);
+  }
+
+  private boolean isUnderWayAtQemu() throws QmpException {
+    try {
+      JsonNode info = monitor.call(QmpCommands.QUERY_MIGRATE.name(), LOOK_PATIENCE);
+      return info.path("status").asString("").startsWith("postcopy-");
+    } catch (IOException e) {
+      throw new QmpException(String.valueOf(e.getMessage()));
+    }
+  }
+
+  private void load(MigrateIncomingArguments arguments, NamedDescriptors descriptors)
       throws QmpException {
     if (monitor.session().isEmpty()) {
       throw new QmpException(monitor.trouble());
@@ -225,7 +259,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     eventsOurs = true;
     capabilities.loadBegins();
     try {
-      loads.migrateIncoming(arguments, settings.view(), context.descriptors());
+      loads.migrateIncoming(arguments, settings.view(), descriptors);
     } catch (QmpException e) {
       if (!loads.isUnderWay()) {
         ours = before;

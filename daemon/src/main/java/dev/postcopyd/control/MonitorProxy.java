@@ -1,6 +1,7 @@
 package dev.postcopyd.control;
 
 import dev.postcopyd.fds.FdSets;
+import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.NegotiationArguments;
@@ -16,7 +17,11 @@ import org.jspecify.annotations.Nullable;
  * share, and {@link MonitorMigrationCommands} for what is the daemon's own.
  */
 public final class MonitorProxy {
-  private MonitorProxy() {}
+  private final MonitorMigrationCommands migrations;
+
+  private MonitorProxy(MonitorMigrationCommands migrations) {
+    this.migrations = migrations;
+  }
 
   /**
    * Registers every command and listens to QEMU; before the server and the monitor are started.
@@ -26,7 +31,7 @@ public final class MonitorProxy {
    * @param settings where clients' migration settings are kept, in step with QEMU's
    * @param loads the loads that the daemon carries out by itself
    */
-  public static void register(
+  public static MonitorProxy register(
       CommandTable table,
       QmpServer server,
       QemuMonitor monitor,
@@ -47,6 +52,18 @@ public final class MonitorProxy {
     monitor.addListener(descriptors);
     monitor.addListener(migrations);
     monitor.addListener(new MonitorEvents(server, migrations::isConsumed));
+    return new MonitorProxy(migrations);
+  }
+
+  /**
+   * Loads a snapshot without being asked by a client, with both capabilities; or, if this QEMU is in
+   * the middle of a load that an earlier daemon has begun, goes on with that. Waits for QEMU's
+   * answers, and until the file is open.
+   */
+  public void loadAtOnce(String uri) throws QmpException {
+    try (NamedDescriptors none = new NamedDescriptors()) {
+      migrations.loadAtOnce(uri, none);
+    }
   }
 
   /** As without a QEMU, but nothing is promised that this QEMU cannot keep. */

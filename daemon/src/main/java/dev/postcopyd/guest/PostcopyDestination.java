@@ -48,6 +48,14 @@ public interface PostcopyDestination extends AutoCloseable {
   /** The load has failed after the guest was told to run: it must not go on without its memory. */
   void failed(String reason);
 
+  /**
+   * What the destination itself says about the end of its migration, asked once the connection is
+   * gone. May take a moment.
+   */
+  default Optional<String> explanation() {
+    return Optional.empty();
+  }
+
   /** Everything has arrived: the destination needs nobody any more. */
   void completed();
 

@@ -289,12 +289,9 @@ public final class QemuDestination implements PostcopyDestination {
     removeSockets();
   }
 
-  /**
-   * What QEMU says about the end of its migration, asked when the connection is gone.
-   *
-   * @return its reason, or that it is gone; empty if it does not say
-   */
-  public Optional<String> explain() {
+  /** QEMU's reason, or that it is gone. */
+  @Override
+  public Optional<String> explanation() {
     try {
       JsonNode info = monitor.call("query-migrate", EXPLAIN_PATIENCE);
       JsonNode reason = info.path("error-desc");

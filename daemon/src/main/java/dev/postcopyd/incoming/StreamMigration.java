@@ -254,7 +254,11 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
               + destination.name()
               + " has not taken the guest: "
               + reason
-              + "; its own log says why. Its QEMU ends after that, or has to be started anew";
+              + destination
+                  .explanation()
+                  .map(said -> "; " + said)
+                  .orElse("; its own log says why")
+              + ". Its QEMU ends after that, or has to be started anew";
     }
     loader.report(new LoaderEvent.LoadFailed(this, reason));
   }

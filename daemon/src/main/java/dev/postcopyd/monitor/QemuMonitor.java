@@ -71,6 +71,12 @@ public final class QemuMonitor implements AutoCloseable {
     default void disconnected(Session session, String reason) {}
 
     /**
+     * QEMU has ended: nobody listens any more where it did, or somebody else does. Always after
+     * {@link #disconnected}, and not if it is only the connection that broke.
+     */
+    default void ended(Session last) {}
+
+    /**
      * An event.
      *
      * @param message the event as QEMU wrote it
@@ -92,6 +98,9 @@ public final class QemuMonitor implements AutoCloseable {
   private @Nullable Session session;
   private CompletableFuture<Session> connected = new CompletableFuture<>();
   private long sessions;
+
+  /** The QEMU of the last session, until it is known to have ended. Of the session's thread. */
+  private @Nullable Session last;
 
   /**
    * Makes a monitor that does not try to connect yet.
@@ -247,6 +256,10 @@ public final class QemuMonitor implements AutoCloseable {
     } catch (IOException e) {
       trouble = describe(e);
       LOG.debug("no session path={} cause=\"{}\"", path, trouble);
+      if (e instanceof ErrnoException failed
+          && (failed.errno() == Errno.ENOENT || failed.errno() == Errno.ECONNREFUSED)) {
+        lastEnded();
+      }
       return true;
     }
     synchronized (lock) {
@@ -271,21 +284,31 @@ public final class QemuMonitor implements AutoCloseable {
     return speaksQmp;
   }
 
+  private void lastEnded() {
+    Session ended = last;
+    if (ended != null) {
+      last = null;
+      LOG.info("qemu has ended path={} pid={}", path, ended.peer().pid());
+      tell(listener -> listener.ended(ended));
+    }
+  }
+
   private void ended(MonitorConnection opened, String reason) {
-    Session last;
+    Session lost;
     synchronized (lock) {
-      last = session;
+      lost = session;
       session = null;
       connection = null;
       trouble = reason;
-      if (last != null) {
+      if (lost != null) {
         connected = new CompletableFuture<>();
       }
     }
     opened.close();
-    if (last != null) {
+    if (lost != null) {
       LOG.info("qemu monitor lost path={} reason=\"{}\"", path, reason);
-      tell(listener -> listener.disconnected(last, reason));
+      last = lost;
+      tell(listener -> listener.disconnected(lost, reason));
     }
   }
 
@@ -315,6 +338,10 @@ public final class QemuMonitor implements AutoCloseable {
   }
 
   private void negotiated(Session next) {
+    if (last != null && last.peer().pid() != next.peer().pid()) {
+      lastEnded();
+    }
+    last = null;
     CompletableFuture<Session> waiting;
     synchronized (lock) {
       sessions = next.number();

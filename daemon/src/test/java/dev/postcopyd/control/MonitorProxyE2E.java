@@ -6,13 +6,16 @@ import dev.postcopyd.lab.BareQemu;
 import dev.postcopyd.lab.QemuLab;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.posix.Poll;
 import dev.postcopyd.posix.UnixSocket;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -236,7 +239,7 @@ class MonitorProxyE2E {
   }
 
   private static boolean endOfFile(int fd) throws IOException {
-    try (dev.postcopyd.posix.Poll poll = dev.postcopyd.posix.Poll.readable(fd)) {
+    try (Poll poll = Poll.readable(fd)) {
       return poll.await(Duration.ofSeconds(1).toNanos()) > 0 && poll.isBroken(0);
     }
   }
@@ -374,6 +377,92 @@ class MonitorProxyE2E {
     proxy.monitor.connected().join();
     try (RawClient client = proxy.client()) {
       assertThat(ask(client, execute("query-status"))).contains("running");
+    }
+  }
+
+  /** What qmp-shell shows of QEMU itself, and of the daemon in front of one. */
+  @Test
+  void qmpShellShowsTheSame() throws Exception {
+    Path other = directory.resolve("other.sock");
+    String expected;
+    try (BareQemu direct = BareQemu.start(lab, other)) {
+      expected = shell(direct.monitor());
+    }
+
+    assertThat(shell(socket)).isEqualTo(expected);
+    assertThat(expected)
+        .contains("Connected to QEMU 10.0.2")
+        .contains("\"status\": \"running\"")
+        .contains("'event': 'STOP'")
+        .contains("The command nonsense has not been found");
+  }
+
+  private String shell(Path monitor) throws Exception {
+    Path unpacked = lab.requireQmpShell();
+    ProcessBuilder builder =
+        new ProcessBuilder(
+                "python3", unpacked.resolve("usr/bin/qmp-shell").toString(), "-v", monitor.toString())
+            .redirectErrorStream(true);
+    builder
+        .environment()
+        .put("PYTHONPATH", unpacked.resolve("usr/lib/python3/dist-packages").toString());
+    builder.environment().put("HOME", directory.toString());
+    Process process = builder.start();
+    try (var out = process.outputWriter(StandardCharsets.UTF_8)) {
+      // An empty line shows the events.
+      out.write(
+          """
+          query-version
+          query-status
+          stop
+
+          query-status
+          cont
+
+          object-add qom-type=rng-random id=r filename=/dev/urandom
+          qom-list path=/objects
+          object-del id=r
+          nonsense
+          query-kvm unexpected=1
+          query-migrate-capabilities
+          migrate-set-capabilities capabilities=[{"capability":"events","state":true}]
+          migrate-set-parameters max-postcopy-bandwidth=5
+          query-migrate-parameters
+          query-migrate
+          human-monitor-command command-line="info version"
+          quit
+          """);
+    }
+    if (!process.waitFor(60, TimeUnit.SECONDS)) {
+      process.destroyForcibly();
+      throw new AssertionError("qmp-shell hangs");
+    }
+    return new String(
+            process.getInputStream().readAllBytes(), StandardCharsets.UTF_8)
+        .replaceAll("'timestamp': \\{[^}]*}", "'timestamp': {}")
+        .replaceAll("\"timestamp\": \\{[^}]*}", "\"timestamp\": {}");
+  }
+
+  /** A command that takes QEMU a second, and what others may do meanwhile. */
+  @Test
+  void aLongCommandOfOneClientDoesNotBlockOthersOutOfBand() throws Exception {
+    try (RawClient slow = proxy.client();
+        RawClient other = proxy.client("oob")) {
+      // QEMU's main loop stands still until somebody writes into the FIFO.
+      Path fifo = directory.resolve("fifo");
+      assertThat(new ProcessBuilder("mkfifo", fifo.toString()).start().waitFor()).isZero();
+      slow.send(
+          "{\"execute\": \"object-add\", \"arguments\": {\"qom-type\": \"secret\", \"id\": \"s\", \"file\": \"%s\"}}"
+              .formatted(fifo));
+      assertThat(slow.isSilentFor(Duration.ofMillis(200))).isTrue();
+      other.send("{\"execute\": \"query-status\", \"id\": 1}");
+
+      assertThat(ask(other, "{\"exec-oob\": \"query-yank\", \"id\": 2}"))
+          .isEqualTo("{\"return\": [], \"id\": 2}");
+
+      Files.writeString(fifo, "password");
+      assertThat(slow.line()).isEqualTo("{\"return\": {}}");
+      assertThat(other.line()).contains("\"id\": 1").contains("running");
     }
   }
 }

@@ -9,8 +9,10 @@ import dev.postcopyd.guest.PostcopyDestination.Terms;
 import dev.postcopyd.lab.BareQemu;
 import dev.postcopyd.lab.QemuLab;
 import dev.postcopyd.monitor.QemuMonitor;
+import dev.postcopyd.posix.FdPassing;
 import dev.postcopyd.posix.FileDescriptors;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
@@ -19,6 +21,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.TreeMap;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -63,7 +66,7 @@ class QemuDestinationE2E {
   }
 
   private Map<String, Boolean> capabilities() throws Exception {
-    Map<String, Boolean> on = new java.util.TreeMap<>();
+    Map<String, Boolean> on = new TreeMap<>();
     for (JsonNode one : monitor.call("query-migrate-capabilities", LIMIT)) {
       on.put(one.path("capability").stringValue(), one.path("state").booleanValue());
     }
@@ -167,7 +170,7 @@ class QemuDestinationE2E {
       }
       assertThatThrownBy(() -> destination.prepare(offer("pc.ram", 64 << 20, true)))
           .hasMessageContaining("is not there");
-      assertThat(destination.explain()).get().asString().contains("QEMU has ended");
+      assertThat(destination.explanation()).get().asString().contains("QEMU has ended");
     }
   }
 
@@ -178,14 +181,14 @@ class QemuDestinationE2E {
         new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
       destination.prepare(offer("pc.ram", 64 << 20, false));
       int fd = destination.connect();
-      try (dev.postcopyd.posix.FdPassing out = new dev.postcopyd.posix.FdPassing()) {
-        out.send(fd, "this is no stream".getBytes());
+      try (FdPassing out = new FdPassing()) {
+        out.send(fd, "this is no stream".getBytes(StandardCharsets.US_ASCII));
       }
       while (!migration().equals("failed")) {
         Thread.sleep(5);
       }
       FileDescriptors.close(fd);
-      assertThat(destination.explain()).get().asString().startsWith("QEMU says: ");
+      assertThat(destination.explanation()).get().asString().startsWith("QEMU says: ");
       assertThat(qemu.isAlive()).isTrue();
       try (QemuDestination again =
           new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {

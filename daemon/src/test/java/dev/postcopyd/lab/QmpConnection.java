@@ -66,6 +66,12 @@ public final class QmpConnection implements AutoCloseable {
     return connection;
   }
 
+  /** Connects to a monitor that listens already, waits for the greeting and negotiates. */
+  public static QmpConnection to(Path socket)
+      throws IOException, InterruptedException, TimeoutException {
+    return open(socket, () -> true, () -> "");
+  }
+
   private static SocketChannel connect(
       Path socket, BooleanSupplier alive, Supplier<String> peerStory, long deadlineNanos)
       throws IOException, InterruptedException {

@@ -5,12 +5,17 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.postcopyd.posix.FdPassing;
 import dev.postcopyd.posix.FileDescriptors;
+import dev.postcopyd.posix.Poll;
 import dev.postcopyd.posix.UnixSocket;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.Command;
 import dev.postcopyd.qmp.message.Event;
 import dev.postcopyd.qmp.message.QmpException;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -294,9 +299,9 @@ class QemuMonitorIT {
       assertThat(isAtEnd(pair2[1])).isTrue();
       int listener = UnixSocket.listen(path, 0600, 1);
       int client = accept(listener);
-      passing.send(client, ScriptedQemu.GREETING.getBytes());
+      passing.send(client, ScriptedQemu.GREETING.getBytes(StandardCharsets.US_ASCII));
       assertThat(receive(passing, client)).contains("qmp_capabilities");
-      passing.send(client, "{\"return\": {}, \"id\": 0}\r\n".getBytes());
+      passing.send(client, "{\"return\": {}, \"id\": 0}\r\n".getBytes(StandardCharsets.US_ASCII));
       assertThat(told()).isEqualTo("connected 1");
       CompletableFuture<JsonNode> first =
           monitor.execute(new Command(null, "getfd", QmpJson.object(), false), pair[0]);
@@ -307,10 +312,10 @@ class QemuMonitorIT {
       assertThat(passing.fdCount()).isEqualTo(1);
       // The second one waits: QEMU would drop the first one's descriptor for it.
       Thread.sleep(50);
-      passing.send(client, "{\"return\": {}, \"id\": 1}\r\n".getBytes());
+      passing.send(client, "{\"return\": {}, \"id\": 1}\r\n".getBytes(StandardCharsets.US_ASCII));
       assertThat(receive(passing, client)).contains("add-fd");
       assertThat(passing.fdCount()).isEqualTo(1);
-      passing.send(client, "{\"return\": {}, \"id\": 2}\r\n".getBytes());
+      passing.send(client, "{\"return\": {}, \"id\": 2}\r\n".getBytes(StandardCharsets.US_ASCII));
       assertThat(first.get(20, TimeUnit.SECONDS).isEmpty()).isTrue();
       assertThat(second.get(20, TimeUnit.SECONDS).isEmpty()).isTrue();
       received.forEach(FileDescriptors::close);
@@ -324,7 +329,7 @@ class QemuMonitorIT {
   private final List<Integer> received = new ArrayList<>();
 
   private static boolean isAtEnd(int fd) throws IOException {
-    try (dev.postcopyd.posix.Poll poll = dev.postcopyd.posix.Poll.readable(fd)) {
+    try (Poll poll = Poll.readable(fd)) {
       return poll.await(LIMIT.toNanos()) > 0 && poll.isBroken(0);
     }
   }
@@ -339,15 +344,15 @@ class QemuMonitorIT {
   }
 
   private String receive(FdPassing passing, int fd) {
-    try (java.lang.foreign.Arena arena = java.lang.foreign.Arena.ofConfined()) {
-      java.lang.foreign.MemorySegment buffer = arena.allocate(65536);
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment buffer = arena.allocate(65536);
       int[] fds = new int[253];
       int count = passing.receive(fd, buffer.address(), 65536, fds);
       for (int i = 0; i < passing.fdCount(); i++) {
         received.add(fds[i]);
       }
-      byte[] bytes = buffer.asSlice(0, count).toArray(java.lang.foreign.ValueLayout.JAVA_BYTE);
-      return new String(bytes, java.nio.charset.StandardCharsets.US_ASCII);
+      byte[] bytes = buffer.asSlice(0, count).toArray(ValueLayout.JAVA_BYTE);
+      return new String(bytes, StandardCharsets.US_ASCII);
     }
   }
 }
