@@ -331,7 +331,14 @@ public final class Daemon implements AutoCloseable {
   }
 
   private Optional<String> whyNotReady() {
-    return closed.get() ? Optional.of("the daemon is shutting down") : selfTest.whyNotReady();
+    if (closed.get()) {
+      return Optional.of("the daemon is shutting down");
+    }
+    QemuMonitor qemu = monitor;
+    if (qemu == null) {
+      return selfTest.whyNotReady();
+    }
+    return qemu.session().isPresent() ? Optional.empty() : Optional.of(qemu.trouble());
   }
 
   private static SysEmuTarget target() {

@@ -49,9 +49,10 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
    */
   private static final int FIGURES_MILLIS = 250;
 
-  private static final Duration LOOK_PATIENCE = Duration.ofSeconds(10);
+  private static final Duration LOOK_PATIENCE = Duration.ofSeconds(3);
 
-  private static final String FIGURES_PREFIX = "postcopy-";
+  /** How QEMU names the states of a postcopy, and its figures. */
+  private static final String POSTCOPY = "postcopy-";
 
   private final QemuMonitor monitor;
   private final MonitorDescriptors passing;
@@ -199,7 +200,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   /** How long vCPUs waited is measured by QEMU, in places that the daemon does not see. */
   private static JsonNode merge(ObjectNode own, JsonNode qemu) {
     for (Map.Entry<String, JsonNode> member : qemu.properties()) {
-      if (member.getKey().startsWith(FIGURES_PREFIX)) {
+      if (member.getKey().startsWith(POSTCOPY)) {
         own.set(member.getKey(), member.getValue());
       }
     }
@@ -224,13 +225,17 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   /** What {@code --incoming URI} means: both capabilities, and load, or go on with a load. */
   void loadAtOnce(String uri, NamedDescriptors none) throws QmpException {
     // First, so that what QEMU says of its capabilities has been taken over.
-    boolean underWay = isUnderWayAtQemu();
+    String status = statusAtQemu();
+    if (status.equals(MigrationStatus.COMPLETED.wireName())) {
+      LOG.info("nothing to load: QEMU has completed its migration uri={}", uri);
+      return;
+    }
     capabilities.accepted(
         List.of(
             new ClientCapabilities.Change(MigrationCapability.MAPPED_RAM.wireName(), true),
             new ClientCapabilities.Change(MigrationCapability.POSTCOPY_RAM.wireName(), true)));
     MigrateIncomingArguments arguments = new MigrateIncomingArguments(uri, null, null);
-    if (!underWay) {
+    if (!status.startsWith(POSTCOPY)) {
       load(arguments, none);
       return;
     }
@@ -240,12 +245,16 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     loads.resumeIncoming(arguments, settings.view(), none);
   }
 
-  private boolean isUnderWayAtQemu() throws QmpException {
+  /** Where QEMU's migration stands. A QEMU that stands itself is taken to wait for a page. */
+  private String statusAtQemu() throws QmpException {
     try {
       JsonNode info = monitor.call(QmpCommands.QUERY_MIGRATE.name(), LOOK_PATIENCE);
-      return info.path("status").asString("").startsWith("postcopy-");
-    } catch (IOException e) {
+      return info.path("status").asString("");
+    } catch (MonitorUnavailableException e) {
       throw new QmpException(String.valueOf(e.getMessage()));
+    } catch (IOException e) {
+      LOG.warn("QEMU does not answer; it may wait for a page of an earlier load");
+      return MigrationStatus.POSTCOPY_PAUSED.wireName();
     }
   }
 
