@@ -205,7 +205,8 @@ public final class Daemon implements AutoCloseable {
               Daemon::mapSnapshot,
               selfTest::await,
               () -> settings.view().parameters().maxPostcopyBandwidth(),
-              config.workingSet());
+              config.workingSet(),
+              trace(config).<LoadTrace>map(file -> file).orElse(LoadTrace.NONE));
     };
   }
 
@@ -270,24 +271,35 @@ public final class Daemon implements AutoCloseable {
     MonitorProxy toQemu = proxy;
     if (monitor != null && toQemu != null) {
       monitor.start();
-      config.incoming().ifPresent(uri -> loadWhenThereIsQemu(monitor, toQemu, uri, config.exitOnError()));
+      whenThereIsQemu(monitor, toQemu, config);
     } else if (config.incoming().isPresent()) {
       loadAtOnce(config.incoming().get(), config.exitOnError());
     }
   }
 
-  /** {@code --incoming URI} with a QEMU, which may come later. */
-  private void loadWhenThereIsQemu(
-      QemuMonitor qemu, MonitorProxy toQemu, String uri, boolean exitOnError) {
+  /** What is to be done without being asked, once there is a QEMU. */
+  private void whenThereIsQemu(QemuMonitor qemu, MonitorProxy toQemu, DaemonConfig config) {
+    Optional<PausedLoadFile> trace = trace(config);
+    Optional<String> begun = trace.flatMap(PausedLoadFile::find).map(LoadTrace.Trace::snapshotUri);
+    Optional<String> uri = config.incoming().or(() -> begun);
+    if (uri.isEmpty()) {
+      return;
+    }
+    boolean wanted = config.incoming().isPresent();
     var _ =
         qemu.connected()
             .thenAcceptAsync(
                 _ -> {
                   try {
-                    toQemu.loadAtOnce(uri);
+                    if (!toQemu.goOnWith(uri.get())) {
+                      trace.ifPresent(PausedLoadFile::remove);
+                      if (wanted) {
+                        toQemu.loadAtOnce(uri.get());
+                      }
+                    }
                   } catch (QmpException e) {
-                    log.error("--incoming failed uri={} reason=\"{}\"", uri, e.description());
-                    if (exitOnError) {
+                    log.error("load failed uri={} reason=\"{}\"", uri.get(), e.description());
+                    if (wanted && config.exitOnError()) {
                       end(1, "--incoming has failed");
                     }
                   }

@@ -49,7 +49,12 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
    */
   private static final int FIGURES_MILLIS = 250;
 
-  private static final Duration LOOK_PATIENCE = Duration.ofSeconds(3);
+  private static final List<ClientCapabilities.Change> PAIR =
+      List.of(
+          new ClientCapabilities.Change(MigrationCapability.MAPPED_RAM.wireName(), true),
+          new ClientCapabilities.Change(MigrationCapability.POSTCOPY_RAM.wireName(), true));
+
+  private static final Duration LOOK_PATIENCE = Duration.ofSeconds(10);
 
   /** How QEMU names the states of a postcopy, and its figures. */
   private static final String POSTCOPY = "postcopy-";
@@ -222,39 +227,36 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     return CompletableFuture.completedStage(QmpJson.object());
   }
 
-  /** What {@code --incoming URI} means: both capabilities, and load, or go on with a load. */
+  /** What {@code --incoming URI} means: both capabilities, and load. */
   void loadAtOnce(String uri, NamedDescriptors none) throws QmpException {
-    // First, so that what QEMU says of its capabilities has been taken over.
-    String status = statusAtQemu();
-    if (status.equals(MigrationStatus.COMPLETED.wireName())) {
+    if (statusAtQemu().equals(MigrationStatus.COMPLETED.wireName())) {
       LOG.info("nothing to load: QEMU has completed its migration uri={}", uri);
       return;
     }
-    capabilities.accepted(
-        List.of(
-            new ClientCapabilities.Change(MigrationCapability.MAPPED_RAM.wireName(), true),
-            new ClientCapabilities.Change(MigrationCapability.POSTCOPY_RAM.wireName(), true)));
-    MigrateIncomingArguments arguments = new MigrateIncomingArguments(uri, null, null);
-    if (!status.startsWith(POSTCOPY)) {
-      load(arguments, none);
-      return;
+    capabilities.accepted(PAIR);
+    load(new MigrateIncomingArguments(uri, null, null), none);
+  }
+
+  /** Goes on with a load that an earlier daemon has begun; false if QEMU is not in one. */
+  boolean goOnWith(String uri, NamedDescriptors none) throws QmpException {
+    if (!statusAtQemu().startsWith(POSTCOPY)) {
+      return false;
     }
+    capabilities.accepted(PAIR);
     ours = true;
     eventsOurs = true;
     capabilities.loadBegins();
-    loads.resumeIncoming(arguments, settings.view(), none);
+    loads.resumeIncoming(new MigrateIncomingArguments(uri, null, null), settings.view(), none);
+    return true;
   }
 
-  /** Where QEMU's migration stands. A QEMU that stands itself is taken to wait for a page. */
+  /** Where QEMU's migration stands; by then its capabilities have been taken over, too. */
   private String statusAtQemu() throws QmpException {
     try {
       JsonNode info = monitor.call(QmpCommands.QUERY_MIGRATE.name(), LOOK_PATIENCE);
       return info.path("status").asString("");
-    } catch (MonitorUnavailableException e) {
-      throw new QmpException(String.valueOf(e.getMessage()));
     } catch (IOException e) {
-      LOG.warn("QEMU does not answer; it may wait for a page of an earlier load");
-      return MigrationStatus.POSTCOPY_PAUSED.wireName();
+      throw new QmpException(String.valueOf(e.getMessage()));
     }
   }
 

@@ -56,9 +56,19 @@ public final class MonitorProxy {
   }
 
   /**
-   * Loads a snapshot without being asked by a client, with both capabilities; or, if this QEMU is in
-   * the middle of a load that an earlier daemon has begun, goes on with that. Waits for QEMU's
-   * answers, and until the file is open.
+   * Goes on with a load that an earlier daemon has begun; returns before that has come far.
+   *
+   * @return false if this QEMU is not in the middle of one
+   */
+  public boolean goOnWith(String uri) throws QmpException {
+    try (NamedDescriptors none = new NamedDescriptors()) {
+      return migrations.goOnWith(uri, none);
+    }
+  }
+
+  /**
+   * Loads a snapshot without being asked by a client, with both capabilities, unless this QEMU has
+   * completed a load already. Waits until the file is open.
    */
   public void loadAtOnce(String uri) throws QmpException {
     try (NamedDescriptors none = new NamedDescriptors()) {

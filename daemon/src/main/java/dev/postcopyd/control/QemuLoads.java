@@ -15,8 +15,7 @@ import dev.postcopyd.workingset.WorkingSetChoice;
 import java.util.function.LongSupplier;
 
 /**
- * Loads into a stock QEMU that the daemon drives through its monitor. What a fresh daemon needs to
- * go on with a load is in QEMU and on the command line, so that nothing is left behind.
+ * Loads into a stock QEMU that the daemon drives through its monitor.
  *
  * @param options what the command line says about it
  * @param warmUp returns when the daemon is warmed up
@@ -31,7 +30,8 @@ public record QemuLoads(
     PageHandlerFactory handlers,
     Runnable warmUp,
     LongSupplier bytesPerSecond,
-    WorkingSetChoice workingSet)
+    WorkingSetChoice workingSet,
+    LoadTrace trace)
     implements GuestLoads {
   @Override
   public String guestName() {
@@ -69,6 +69,6 @@ public record QemuLoads(
             preemptWanted,
             bytesPerSecond,
             workingSet,
-            LoadTrace.NONE));
+            trace));
   }
 }

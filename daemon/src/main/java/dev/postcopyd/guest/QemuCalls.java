@@ -21,15 +21,6 @@ import tools.jackson.databind.node.ObjectNode;
 record QemuCalls(QemuMonitor monitor) {
   static final Duration PATIENCE = Duration.ofSeconds(10);
 
-  /** QEMU is connected and silent. */
-  static final class NoAnswerException extends IOException {
-    private static final long serialVersionUID = 1L;
-
-    NoAnswerException(String message) {
-      super(message);
-    }
-  }
-
   /** How messages name the QEMU. */
   String name() {
     return "qemu:" + monitor.path();
@@ -70,8 +61,8 @@ record QemuCalls(QemuMonitor monitor) {
       }
       throw refused(command, cause);
     } catch (TimeoutException e) {
-      throw new NoAnswerException(
-          "%s has not answered %s within %d ms".formatted(name(), command, PATIENCE.toMillis()));
+      throw new IOException(
+          "%s has not answered %s within %d ms".formatted(name(), command, PATIENCE.toMillis()), e);
     } catch (InterruptedException e) {
       throw interrupted(command, e);
     }

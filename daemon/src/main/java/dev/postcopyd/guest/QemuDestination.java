@@ -9,7 +9,6 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.LinkedHashMap;
-import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
@@ -99,12 +98,7 @@ public final class QemuDestination implements PostcopyDestination {
   @Override
   public Terms prepare(Offer offer) throws IOException {
     QemuMonitor.Session session = session();
-    QemuMachine machine;
-    try {
-      machine = QemuMachine.ask(calls);
-    } catch (QemuCalls.NoAnswerException e) {
-      return guess(offer, session, e);
-    }
+    QemuMachine machine = QemuMachine.ask(calls);
     machine.check(offer, options.names());
     if (UNDER_WAY.contains(machine.migration())) {
       // To be recovered: whatever can be decided has been, when that load began.
@@ -131,23 +125,6 @@ public final class QemuDestination implements PostcopyDestination {
     }
     listen(session, preempt);
     return machine.terms(offer, options.names(), preempt);
-  }
-
-  /**
-   * What to ask for where QEMU cannot be asked: it waits for a page itself, of a load that broke off,
-   * and will answer when that is recovered. As an earlier daemon has decided if nothing is special.
-   */
-  private Terms guess(Offer offer, QemuMonitor.Session session, IOException silence)
-      throws IOException {
-    if (!session.oob()) {
-      throw silence;
-    }
-    LOG.warn(
-        "QEMU does not answer: recovering with pages of 4 KiB and what else is usual cause=\"{}\"",
-        silence.getMessage());
-    Map<String, String> renamed = new LinkedHashMap<>(options.names());
-    renamed.keySet().retainAll(offer.blocks().stream().map(BlockInfo::name).toList());
-    return new Terms(Map.of(), renamed, offer.preemptWanted() && options.preempt(), List.of());
   }
 
   private QemuMonitor.Session session() throws IOException {

@@ -14,12 +14,13 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.concurrent.CompletableFuture;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 
 /**
@@ -269,55 +270,9 @@ class QemuGuestE2E {
     }
   }
 
-  @Test
-  void aFreshDaemonRecoversAQemuWhoseMainLoopStands() throws Exception {
-    save(true);
-    Path fifo = directory.resolve("fifo");
-    assertThat(new ProcessBuilder("mkfifo", fifo.toString()).start().waitFor()).isZero();
-    try (QemuProcess qemu = destination()) {
-      try (Daemon _ = daemon(Optional.empty());
-          QmpConnection qmp = QmpConnection.to(socket)) {
-        qmp.execute("migrate-set-parameters", SLOWLY);
-        load(qmp, uri());
-        qmp.awaitMigration("postcopy-active");
-        Thread.sleep(200);
-      }
-      qemu.qmp().awaitMigration("postcopy-paused");
-      // Its main loop waits for a writer of the FIFO, as it might for a page.
-      CompletableFuture<JsonNode> standing =
-          CompletableFuture.supplyAsync(() -> {
-            try {
-              return qemu.qmp()
-                  .execute(
-                      "object-add",
-                      Map.of("qom-type", "secret", "id", "s", "file", fifo.toString()));
-            } catch (Exception e) {
-              throw new IllegalStateException(e);
-            }
-          });
-      try (Daemon daemon = daemon(Optional.of(uri()))) {
-        while (daemon.load().flatMap(load -> load.engine()).filter(e -> e.isComplete()).isEmpty()) {
-          Thread.sleep(10);
-        }
-        assertThat(standing).isNotDone();
-        Files.writeString(fifo, "password");
-        standing.join();
-        try (QmpConnection qmp = QmpConnection.to(socket)) {
-          while (!qmp.execute("query-migrate").path("status").asString("").equals("completed")) {
-            Thread.sleep(10);
-          }
-        }
-        assertWhole(qemu);
-      } finally {
-        if (!standing.isDone()) {
-          Files.writeString(fifo, "password");
-        }
-      }
-    }
-  }
-
-  @Test
-  void aFreshDaemonGoesOnWithALoadByItself() throws Exception {
+  @ParameterizedTest
+  @ValueSource(booleans = {true, false})
+  void aFreshDaemonGoesOnWithALoadByItself(boolean isTold) throws Exception {
     save(true);
     try (QemuProcess qemu = destination()) {
       try (Daemon _ = daemon(Optional.empty());
@@ -328,7 +283,8 @@ class QemuGuestE2E {
         Thread.sleep(200);
       }
       qemu.qmp().awaitMigration("postcopy-paused");
-      try (Daemon _ = daemon(Optional.of(uri()));
+      // Else it finds what the first one has left beside its socket.
+      try (Daemon _ = daemon(isTold ? Optional.of(uri()) : Optional.empty());
           QmpConnection qmp = QmpConnection.to(socket)) {
         while (!qmp.execute("query-migrate").path("status").asString("").equals("completed")) {
           Thread.sleep(10);
