@@ -58,7 +58,7 @@ class ArchitectureTest {
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
       control             -> loader, incoming, outgoing, postcopy, guest, monitor, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
       app                 -> *
-      cli                 -> app, control, guest, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, metrics
+      cli                 -> app, control, guest, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, qmp.schema, metrics
       """;
 
   private static List<String[]> rows() {

@@ -59,6 +59,7 @@ import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -90,6 +91,7 @@ public final class Daemon implements AutoCloseable {
   private final CountDownLatch ended = new CountDownLatch(1);
   private final AtomicBoolean closed = new AtomicBoolean();
   private final AtomicInteger exitCode = new AtomicInteger();
+  private final AtomicReference<@Nullable String> endReason = new AtomicReference<>();
   private final @Nullable QemuMonitor monitor;
   private final @Nullable MonitorProxy proxy;
   private @Nullable HttpEndpoint http;
@@ -300,7 +302,7 @@ public final class Daemon implements AutoCloseable {
                   } catch (QmpException e) {
                     log.error("load failed uri={} reason=\"{}\"", uri.get(), e.description());
                     if (wanted && config.exitOnError()) {
-                      end(1, "--incoming has failed");
+                      end(1, "--incoming " + uri.get() + ": " + e.description());
                     }
                   }
                 },
@@ -342,7 +344,8 @@ public final class Daemon implements AutoCloseable {
         control);
   }
 
-  private Optional<String> whyNotReady() {
+  /** Why a load can't be begun, or not yet; empty when it can. */
+  public Optional<String> whyNotReady() {
     if (closed.get()) {
       return Optional.of("the daemon is shutting down");
     }
@@ -378,6 +381,21 @@ public final class Daemon implements AutoCloseable {
     return migrations.load();
   }
 
+  /** Where the latest load stands: what query-migrate answers. */
+  public MigrationStatus status() {
+    return migrations.status();
+  }
+
+  /** Why the latest load has failed, or is paused. */
+  public Optional<String> errorDesc() {
+    return migrations.errorDesc();
+  }
+
+  /** Why the daemon has ended, if it has. */
+  public Optional<String> endReason() {
+    return Optional.ofNullable(endReason.get());
+  }
+
   /** The memory of the latest load, once it is ready and as long as it is there. */
   public Optional<LocalGuest> guest() {
     return load().flatMap(SnapshotLoad::guest);
@@ -386,6 +404,7 @@ public final class Daemon implements AutoCloseable {
   private void end(int code, String why) {
     log.info("ending reason=\"{}\"", why);
     exitCode.compareAndSet(0, code);
+    endReason.compareAndSet(null, why);
     ended.countDown();
   }
 

@@ -319,6 +319,11 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     return saved == null ? statusOf(loader.state()) : statusOf(saved.state());
   }
 
+  /** Why the latest load has failed, or is paused. */
+  public Optional<String> errorDesc() {
+    return errorDescOf(loader.state());
+  }
+
   private static MigrationStatus statusOf(LoaderState state) {
     return switch (state.status()) {
       case NONE -> MigrationStatus.NONE;

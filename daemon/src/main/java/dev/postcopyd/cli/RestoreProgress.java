@@ -1,0 +1,170 @@
+package dev.postcopyd.cli;
+
+import dev.postcopyd.app.Daemon;
+import dev.postcopyd.incoming.SnapshotLoad;
+import dev.postcopyd.postcopy.PostcopyEngine;
+import dev.postcopyd.qmp.codec.QmpJson;
+import dev.postcopyd.qmp.schema.MigrationStatus;
+import java.io.PrintStream;
+import java.util.Locale;
+import java.util.Optional;
+import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
+import tools.jackson.databind.node.ObjectNode;
+
+/**
+ * How a restore goes on, for people (one line that changes on a terminal, else a line for each
+ * state) or for programs (an object a line). Used by one thread.
+ */
+final class RestoreProgress {
+  private static final double MIB = 1 << 20;
+  private static final int BAR_WIDTH = 24;
+  private static final String ERASE_LINE = "\r\033[K";
+
+  private final PrintStream out;
+  private final boolean json;
+  private final boolean terminal;
+  private @Nullable MigrationStatus status;
+  private long beganNanos;
+  private long activeNanos;
+  private long activeBytes;
+  private boolean active;
+
+  private RestoreProgress(PrintStream out, boolean json, boolean terminal) {
+    this.out = out;
+    this.json = json;
+    this.terminal = terminal;
+  }
+
+  static RestoreProgress json(PrintStream out) {
+    return new RestoreProgress(out, true, false);
+  }
+
+  static RestoreProgress text(PrintStream out) {
+    return new RestoreProgress(out, false, System.console() != null && System.console().isTerminal());
+  }
+
+  /** What is to be told of the pages at one moment. */
+  private record Pages(long totalBytes, long dataBytes, long zeroBytes, long faults) {
+    static final Pages NONE = new Pages(0, 0, 0, 0);
+
+    static Pages of(Daemon daemon) {
+      Optional<PostcopyEngine> engine = daemon.load().flatMap(SnapshotLoad::engine);
+      return engine
+          .map(pages ->
+              new Pages(
+                  pages.table().totalBytes(),
+                  pages.progress().dataBytes(),
+                  pages.progress().zeroBytes(),
+                  pages.progress().faults()))
+          .orElse(NONE);
+    }
+
+    long doneBytes() {
+      return Math.min(totalBytes, dataBytes + zeroBytes);
+    }
+  }
+
+  /** Takes note of the status; true if it is another than the last. */
+  boolean entered(MigrationStatus now, long nowNanos) {
+    if (now == status) {
+      return false;
+    }
+    status = now;
+    if (now == MigrationStatus.SETUP || beganNanos == 0) {
+      beganNanos = nowNanos;
+    }
+    if (now == MigrationStatus.POSTCOPY_ACTIVE && !active) {
+      active = true;
+      activeNanos = nowNanos;
+    }
+    return true;
+  }
+
+  void show(Daemon daemon, long nowNanos) {
+    Pages pages = Pages.of(daemon);
+    if (active && activeBytes == 0) {
+      activeBytes = Math.max(1, pages.doneBytes());
+    }
+    if (json) {
+      out.println(QmpJson.write(object(pages, nowNanos)));
+    } else if (terminal) {
+      out.print(ERASE_LINE + line(pages, nowNanos));
+      out.flush();
+    }
+  }
+
+  private ObjectNode object(Pages pages, long nowNanos) {
+    return QmpJson.object()
+        .put("status", wireName())
+        .put("elapsed-ms", TimeUnit.NANOSECONDS.toMillis(nowNanos - beganNanos))
+        .put("total", pages.totalBytes)
+        .put("remaining", pages.totalBytes - pages.doneBytes())
+        .put("data", pages.dataBytes)
+        .put("zero", pages.zeroBytes)
+        .put("faults", pages.faults);
+  }
+
+  private String line(Pages pages, long nowNanos) {
+    double share = pages.totalBytes == 0 ? 0 : (double) pages.doneBytes() / pages.totalBytes;
+    int filled = (int) (share * BAR_WIDTH);
+    String bar = "#".repeat(filled) + ".".repeat(BAR_WIDTH - filled);
+    double seconds = (nowNanos - activeNanos) / 1e9;
+    double bytesPerSecond =
+        active && seconds > 0 ? (pages.doneBytes() - activeBytes) / seconds : 0;
+    String rate =
+        bytesPerSecond <= 0
+            ? ""
+            : "  %.0f MB/s  ETA %.1f s"
+                .formatted(
+                    bytesPerSecond / 1e6,
+                    (pages.totalBytes - pages.doneBytes()) / bytesPerSecond);
+    return "%-16s [%s] %3.0f %%  %.0f of %.0f MiB  %d faults%s"
+        .formatted(
+            wireName(),
+            bar,
+            share * 100,
+            pages.doneBytes() / MIB,
+            pages.totalBytes / MIB,
+            pages.faults,
+            rate);
+  }
+
+  private String wireName() {
+    MigrationStatus now = status;
+    return now == null ? "none" : now.wireName().toLowerCase(Locale.ROOT);
+  }
+
+  /** The last words of a restore that went well. */
+  void completed(Daemon daemon, long nowNanos) {
+    if (json) {
+      return; // show() has told of the status already
+    }
+    Pages pages = Pages.of(daemon);
+    String resumed =
+        active
+            ? "The guest ran after %d ms; ".formatted(
+                TimeUnit.NANOSECONDS.toMillis(activeNanos - beganNanos))
+            : "";
+    out.printf(
+        "%s%sall of its %.0f MiB (%.0f MiB of data) arrived after %.2f s, %d pages because it asked"
+            + " for them.%n",
+        terminal ? ERASE_LINE : "",
+        resumed,
+        pages.totalBytes / MIB,
+        pages.dataBytes / MIB,
+        (nowNanos - beganNanos) / 1e9,
+        pages.faults);
+  }
+
+  /** The end of a restore that did not; answers the reason. */
+  Optional<String> ended(String reason) {
+    if (json) {
+      out.println(
+          QmpJson.write(QmpJson.object().put("status", wireName()).put("error-desc", reason)));
+    } else if (terminal) {
+      out.println();
+    }
+    return Optional.of(reason);
+  }
+}
