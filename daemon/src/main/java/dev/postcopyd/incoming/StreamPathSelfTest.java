@@ -8,7 +8,7 @@ import dev.postcopyd.posix.MemoryMapping;
 import dev.postcopyd.posix.MemorySegmentKinds;
 import dev.postcopyd.posix.StreamSocket;
 import dev.postcopyd.posix.UnixSocket;
-import dev.postcopyd.postcopy.mappedram.MappedPageHandler;
+import dev.postcopyd.postcopy.mappedram.SnapshotPageHandler;
 import dev.postcopyd.stream.ReturnPathMessage;
 import dev.postcopyd.stream.StreamEncoder;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
@@ -76,7 +76,7 @@ public final class StreamPathSelfTest {
                   nobody,
                   new PostcopyMetrics(new PrometheusMeterRegistry(PrometheusConfig.DEFAULT)),
                   new Destination(pair[0]),
-                  (snapshot, _) -> new MappedPageHandler(snapshot, PageSize.SIZE_4K),
+                  (snapshot, _) -> new SnapshotPageHandler(snapshot, PageSize.SIZE_4K),
                   () -> {},
                   false,
                   () -> 0,
