@@ -29,9 +29,6 @@ import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.HttpEndpoint;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.monitor.QemuMonitor;
-import dev.postcopyd.page.RamBlockTable;
-import dev.postcopyd.postcopy.PostcopyPageHandler;
-import dev.postcopyd.postcopy.mappedram.MappedPageHandler;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.message.QmpVersion;
 import dev.postcopyd.qmp.schema.HonouredCapabilities;
@@ -44,7 +41,6 @@ import dev.postcopyd.qmp.schema.QmpSchema;
 import dev.postcopyd.qmp.schema.ShutdownCause;
 import dev.postcopyd.qmp.schema.ShutdownEvent;
 import dev.postcopyd.qmp.schema.SysEmuTarget;
-import dev.postcopyd.snapshot.Snapshot;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;
@@ -193,7 +189,7 @@ public final class Daemon implements AutoCloseable {
               stream.options(),
               loader,
               metrics,
-              Daemon::mapSnapshot,
+              config.handlers(),
               selfTest::await,
               () -> settings.view().parameters().maxPostcopyBandwidth(),
               config.workingSet(),
@@ -204,7 +200,7 @@ public final class Daemon implements AutoCloseable {
               qemu.options(),
               loader,
               metrics,
-              Daemon::mapSnapshot,
+              config.handlers(),
               selfTest::await,
               () -> settings.view().parameters().maxPostcopyBandwidth(),
               config.workingSet(),
@@ -241,11 +237,6 @@ public final class Daemon implements AutoCloseable {
                 e.description());
           }
         });
-  }
-
-  private static PostcopyPageHandler mapSnapshot(Snapshot snapshot, RamBlockTable table)
-      throws IOException {
-    return new MappedPageHandler(snapshot, DaemonConfig.largestPage(table));
   }
 
   /**

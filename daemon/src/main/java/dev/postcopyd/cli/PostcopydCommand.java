@@ -20,7 +20,13 @@ import picocli.CommandLine.Spec;
     synopsisSubcommandLabel = "COMMAND",
     mixinStandardHelpOptions = true,
     versionProvider = PostcopydCommand.Version.class,
-    subcommands = {RunCommand.class, RestoreCommand.class, DemoCommand.class, InspectCommand.class, VerifyCommand.class})
+    subcommands = {
+      RunCommand.class,
+      RestoreCommand.class,
+      DemoCommand.class,
+      InspectCommand.class,
+      VerifyCommand.class
+    })
 public final class PostcopydCommand implements Runnable {
   @Spec private CommandSpec spec = CommandSpec.create();
 

@@ -59,8 +59,7 @@ final class RestoreCommand implements Callable<Integer> {
   @Option(
       names = "--working-set",
       paramLabel = "FILE|off",
-      description =
-          "Where the order of the guest's first pages is kept (default: SNAPSHOT.ws).")
+      description = "Where the order of the guest's first pages is kept (default: SNAPSHOT.ws).")
   private @Nullable String workingSet;
 
   @Option(
@@ -72,7 +71,8 @@ final class RestoreCommand implements Callable<Integer> {
 
   @Option(
       names = "--json",
-      description = "Progress as JSON on standard output, an object a line; the last is the outcome.")
+      description =
+          "Progress as JSON on standard output, an object a line; the last is the outcome.")
   private boolean json;
 
   @Spec private @Nullable CommandSpec spec;

@@ -41,7 +41,8 @@ final class RestoreProgress {
   }
 
   static RestoreProgress text(PrintStream out) {
-    return new RestoreProgress(out, false, System.console() != null && System.console().isTerminal());
+    return new RestoreProgress(
+        out, false, System.console() != null && System.console().isTerminal());
   }
 
   /** What is to be told of the pages at one moment. */
@@ -110,15 +111,13 @@ final class RestoreProgress {
     int filled = (int) (share * BAR_WIDTH);
     String bar = "#".repeat(filled) + ".".repeat(BAR_WIDTH - filled);
     double seconds = (nowNanos - activeNanos) / 1e9;
-    double bytesPerSecond =
-        active && seconds > 0 ? (pages.doneBytes() - activeBytes) / seconds : 0;
+    double bytesPerSecond = active && seconds > 0 ? (pages.doneBytes() - activeBytes) / seconds : 0;
     String rate =
         bytesPerSecond <= 0
             ? ""
             : "  %.0f MB/s  ETA %.1f s"
                 .formatted(
-                    bytesPerSecond / 1e6,
-                    (pages.totalBytes - pages.doneBytes()) / bytesPerSecond);
+                    bytesPerSecond / 1e6, (pages.totalBytes - pages.doneBytes()) / bytesPerSecond);
     return "%-16s [%s] %3.0f %%  %.0f of %.0f MiB  %d faults%s"
         .formatted(
             wireName(),
@@ -143,8 +142,8 @@ final class RestoreProgress {
     Pages pages = Pages.of(daemon);
     String resumed =
         active
-            ? "The guest ran after %d ms; ".formatted(
-                TimeUnit.NANOSECONDS.toMillis(activeNanos - beganNanos))
+            ? "The guest ran after %d ms; "
+                .formatted(TimeUnit.NANOSECONDS.toMillis(activeNanos - beganNanos))
             : "";
     out.printf(
         "%s%sall of its %.0f MiB (%.0f MiB of data) arrived after %.2f s, %d pages because it asked"

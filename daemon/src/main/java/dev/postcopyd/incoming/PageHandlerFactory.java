@@ -3,7 +3,6 @@ package dev.postcopyd.incoming;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.snapshot.Snapshot;
-import java.io.IOException;
 
 /** Picks the page handler of a load: the place where another kind is plugged in. */
 @FunctionalInterface
@@ -11,8 +10,6 @@ public interface PageHandlerFactory {
   /**
    * A handler for {@code snapshot}, whose blocks stand in the order of {@code table}; the load owns
    * it.
-   *
-   * @throws IOException if the snapshot can't be used as the handler needs it
    */
-  PostcopyPageHandler create(Snapshot snapshot, RamBlockTable table) throws IOException;
+  PostcopyPageHandler create(Snapshot snapshot, RamBlockTable table);
 }

@@ -66,6 +66,8 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   private Terms terms = Terms.PLAIN;
   private WorkingSetSession workingSet = WorkingSetSession.none();
   private FaultOrder faultOrder = FaultOrder.off();
+  private long[] prefetchOrder = new long[0];
+  private byte[] switchover = new byte[0];
   private volatile @Nullable StreamSession session;
   private volatile @Nullable PostcopyEngine engine;
   private volatile @Nullable MachineState machineState;
@@ -197,11 +199,24 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     connected
         .main()
         .send(words.handshake(StreamLayout.pageSizeSummary(Objects.requireNonNull(table), terms)));
+    // While the destination works.
+    prefetchOrder = wantedFirst();
+    switchover = words.switchover();
     awaitFirstPong(connected);
     if (terms.preempt()) {
       connected.openPreemptChannel(destination.connect());
     }
     connected.main().send(words.discards());
+  }
+
+  /** Looks for a recording, once; a load that is recovered has it already. */
+  private long[] wantedFirst() {
+    if (!workingSet.isRecording()) {
+      workingSet =
+          WorkingSetSession.open(
+              context.workingSet(), location.path(), Objects.requireNonNull(snapshot));
+    }
+    return workingSet.prefetchOrder(Objects.requireNonNull(table));
   }
 
   private PostcopyDestination.Offer offer(
@@ -254,10 +269,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
               + destination.name()
               + " has not taken the guest: "
               + reason
-              + destination
-                  .explanation()
-                  .map(said -> "; " + said)
-                  .orElse("; its own log says why")
+              + destination.explanation().map(said -> "; " + said).orElse("; its own log says why")
               + ". Its QEMU ends after that, or has to be started anew";
     }
     loader.report(new LoaderEvent.LoadFailed(this, reason));
@@ -267,14 +279,14 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   public void handOverDeviceState() {
     StreamSession current = Objects.requireNonNull(session);
     try {
-      byte[] switchover = Objects.requireNonNull(preamble).switchover();
       context
           .trace()
           .leave(
               new LoadTrace.Trace(
                   source, terms.preempt(), Objects.requireNonNull(snapshot).file().identity()));
       current.main().send(switchover);
-      current.startPrefetch(workingSet.prefetchOrder(Objects.requireNonNull(table)));
+      switchover = new byte[0];
+      current.startPrefetch(prefetchOrder);
       if (!current.inbox().awaitPong(MigrationPreamble.PING_DEVICES_LOADED, DEVICE_PATIENCE)) {
         throw new IOException(
             "it has not loaded its device state in "
@@ -410,8 +422,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     }
     handler = context.handlers().create(checked, laidOut);
     preamble = new MigrationPreamble(machine, laidOut);
-    workingSet = WorkingSetSession.open(context.workingSet(), location.path(), checked);
-    if (workingSet.isRecording()) {
+    if (context.workingSet().fileOf(location.path()).isPresent()) {
       faultOrder = FaultOrder.of(laidOut, WorkingSet.limitBytes(laidOut.totalBytes()));
     }
     table = laidOut;
@@ -425,6 +436,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
       connected.openPreemptChannel(destination.connect());
     }
     connected.main().send(words.bitmapRequests());
+    prefetchOrder = wantedFirst();
     for (RamBlock _ : Objects.requireNonNull(table).blocks()) {
       markReceived(
           connected,
@@ -443,7 +455,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     if (ack.value() != StreamFormat.RESUME_ACK_VALUE) {
       throw new IOException("the destination refuses to resume (" + ack.value() + ")");
     }
-    connected.startPrefetch(workingSet.prefetchOrder(Objects.requireNonNull(table)));
+    connected.startPrefetch(prefetchOrder);
     loader.report(new LoaderEvent.Resumed(this));
   }
 

@@ -8,12 +8,12 @@ import dev.postcopyd.posix.MemoryMapping;
 import dev.postcopyd.posix.MemorySegmentKinds;
 import dev.postcopyd.posix.StreamSocket;
 import dev.postcopyd.posix.UnixSocket;
-import dev.postcopyd.postcopy.mappedram.MappedPageHandler;
+import dev.postcopyd.postcopy.mappedram.SnapshotPageHandler;
 import dev.postcopyd.stream.ReturnPathMessage;
 import dev.postcopyd.stream.StreamEncoder;
+import dev.postcopyd.workingset.WorkingSetChoice;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
-import dev.postcopyd.workingset.WorkingSetChoice;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -76,7 +76,7 @@ public final class StreamPathSelfTest {
                   nobody,
                   new PostcopyMetrics(new PrometheusMeterRegistry(PrometheusConfig.DEFAULT)),
                   new Destination(pair[0]),
-                  (snapshot, _) -> new MappedPageHandler(snapshot, PageSize.SIZE_4K),
+                  (snapshot, _) -> new SnapshotPageHandler(snapshot, PageSize.SIZE_4K),
                   () -> {},
                   false,
                   () -> 0,

@@ -214,9 +214,7 @@ final class StreamSession
 
   @Override
   public void sendingFailed(IOException cause) {
-    if (!StreamPagePlacer.isUnreadable(cause)) {
-      lose(String.valueOf(cause.getMessage()));
-    }
+    lose(String.valueOf(cause.getMessage()));
   }
 
   @Override

@@ -9,8 +9,8 @@ import java.util.List;
  *
  * <p>Shared by all loader threads of one load; a run is claimed under the lock, which is held for
  * microseconds and never while anything is fetched. Each thread keeps to an area of its own until
- * that is done, because the kernel has one lock for the page table entries of 2 MiB: two threads that
- * took every other run would wait for each other there.
+ * that is done, because the kernel has one lock for the page table entries of 2 MiB: two threads
+ * that took every other run would wait for each other there.
  */
 final class ClaimCursor {
   /** What one page of page table entries maps, on x86-64 and on aarch64 with 4 KiB pages. */

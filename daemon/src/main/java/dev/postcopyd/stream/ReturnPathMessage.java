@@ -58,7 +58,9 @@ public sealed interface ReturnPathMessage {
     private final String blockName;
     private final long[] words;
 
-    /** Takes the array over: bit {@code i & 63} of word {@code i >>> 6} is target page {@code i}. */
+    /**
+     * Takes the array over: bit {@code i & 63} of word {@code i >>> 6} is target page {@code i}.
+     */
     public ReceivedPages(String blockName, long[] words) {
       this.blockName = blockName;
       this.words = words;

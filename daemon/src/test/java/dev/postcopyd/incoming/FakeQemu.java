@@ -370,20 +370,30 @@ final class FakeQemu implements AutoCloseable {
   public void close() throws IOException {
     listener.close();
     cut();
-    List<Thread> all;
-    synchronized (threads) {
-      all = List.copyOf(threads);
-    }
-    for (Thread thread : all) {
-      try {
-        thread.join();
-      } catch (InterruptedException e) {
-        Thread.currentThread().interrupt();
-      }
+    for (int i = 0; i < threadCount(); i++) {
+      joinThread(i); // the accepting one first: it may still have started others
     }
     cut(); // what was accepted in the meantime
     for (Throwable problem : problems) {
       throw new AssertionError(problem);
+    }
+  }
+
+  private int threadCount() {
+    synchronized (threads) {
+      return threads.size();
+    }
+  }
+
+  private void joinThread(int index) {
+    Thread thread;
+    synchronized (threads) {
+      thread = threads.get(index);
+    }
+    try {
+      thread.join();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
     }
   }
 

@@ -14,7 +14,7 @@ import dev.postcopyd.page.PageSize;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.posix.UnixSocket;
-import dev.postcopyd.postcopy.mappedram.MappedPageHandler;
+import dev.postcopyd.postcopy.mappedram.SnapshotPageHandler;
 import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotBlock;
 import dev.postcopyd.snapshot.SnapshotOpener;
@@ -377,7 +377,7 @@ class StreamMigrationIT {
             with,
             metrics,
             new StreamDestination(new StreamAddress.Unix(socket), options),
-            (snapshot, _) -> new MappedPageHandler(snapshot, PageSize.SIZE_2M),
+            (snapshot, _) -> new SnapshotPageHandler(snapshot, PageSize.SIZE_2M),
             () -> {},
             false,
             // At a byte a second nothing follows the first run until the limit is lifted.

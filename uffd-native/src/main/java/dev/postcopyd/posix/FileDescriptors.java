@@ -47,11 +47,6 @@ public final class FileDescriptors {
     setFlag(fd, O_DIRECT, direct);
   }
 
-  /** Whether O_DIRECT is set. */
-  static boolean isDirect(int fd) throws ErrnoException {
-    return (statusFlags(fd) & O_DIRECT) != 0;
-  }
-
   private static void setFlag(int fd, int flag, boolean on) throws ErrnoException {
     int flags = statusFlags(fd);
     int wanted = on ? flags | flag : flags & ~flag;

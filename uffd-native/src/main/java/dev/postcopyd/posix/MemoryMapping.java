@@ -4,7 +4,6 @@ import static dev.postcopyd.posix.abi.PosixConstants.MADV_DONTNEED;
 import static dev.postcopyd.posix.abi.PosixConstants.MADV_NORMAL;
 import static dev.postcopyd.posix.abi.PosixConstants.MADV_POPULATE_READ;
 import static dev.postcopyd.posix.abi.PosixConstants.MADV_POPULATE_WRITE;
-import static dev.postcopyd.posix.abi.PosixConstants.MADV_WILLNEED;
 import static dev.postcopyd.posix.abi.PosixConstants.MAP_ANONYMOUS;
 import static dev.postcopyd.posix.abi.PosixConstants.MAP_HUGETLB;
 import static dev.postcopyd.posix.abi.PosixConstants.MAP_HUGE_SHIFT;
@@ -182,11 +181,6 @@ public final class MemoryMapping implements AutoCloseable {
   /** Drops the pages of a part: private memory becomes missing, a file is read anew. */
   public int dontNeed(long offsetBytes, long lengthBytes) {
     return advise(offsetBytes, lengthBytes, MADV_DONTNEED);
-  }
-
-  /** Has a part of a mapped file read ahead; returns before it is there. */
-  public int willNeed(long offsetBytes, long lengthBytes) {
-    return advise(offsetBytes, lengthBytes, MADV_WILLNEED);
   }
 
   /**

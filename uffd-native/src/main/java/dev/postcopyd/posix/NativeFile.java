@@ -326,11 +326,6 @@ public final class NativeFile implements AutoCloseable {
     }
   }
 
-  /** Whether reads and writes go past the page cache. */
-  public boolean isDirectIo() throws IOException {
-    return FileDescriptors.isDirect(fd());
-  }
-
   /** Opens the same file once more, so that what is set on it concerns nobody else. */
   public NativeFile reopen(Mode mode) throws IOException {
     try (Arena arena = Arena.ofConfined()) {

@@ -189,8 +189,7 @@ public final class StreamSocket implements AutoCloseable {
    * Sends the first pieces of a vector.
    *
    * @return whether the vector is as it was; what could not be sent at once has changed it
-   * @throws ErrnoException also with EFAULT where a piece lies in a mapping of a file that can't be
-   *     read there; an unknown number of bytes has been sent then
+   * @throws IOException after which it is not known how many bytes have been sent
    */
   public boolean sendFully(IoVector vector, int pieces, long lengthBytes) throws IOException {
     long answer = send(vector, 0, pieces);

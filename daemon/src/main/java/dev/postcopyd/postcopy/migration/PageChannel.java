@@ -192,7 +192,8 @@ public final class PageChannel implements AutoCloseable {
     }
     for (long done = 0; done < targetPages; ) {
       int batch = (int) Math.min(RECORDS_PER_CALL, targetPages - done);
-      writeBatch(block.index(), offsetBytes + done * PAGE_BYTES, batch, address + done * PAGE_BYTES);
+      writeBatch(
+          block.index(), offsetBytes + done * PAGE_BYTES, batch, address + done * PAGE_BYTES);
       done += batch;
     }
   }

@@ -2,8 +2,6 @@ package dev.postcopyd.postcopy.migration;
 
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
-import dev.postcopyd.posix.Errno;
-import dev.postcopyd.posix.ErrnoException;
 import dev.postcopyd.posix.StreamSocket;
 import dev.postcopyd.postcopy.PagePlacer;
 import dev.postcopyd.postcopy.PlaceResult;
@@ -67,7 +65,7 @@ public final class StreamPagePlacer implements PagePlacer {
       return PlaceResult.PLACED;
     } catch (IOException e) {
       broken.sendingFailed(e);
-      return new PlaceResult.Refused(0, describe(block, offsetBytes, e));
+      return new PlaceResult.Refused(0, describe(e));
     }
   }
 
@@ -88,7 +86,7 @@ public final class StreamPagePlacer implements PagePlacer {
       return PlaceResult.PLACED;
     } catch (IOException e) {
       broken.sendingFailed(e);
-      return new PlaceResult.Refused(0, describe(block, offsetBytes, e));
+      return new PlaceResult.Refused(0, describe(e));
     }
   }
 
@@ -122,19 +120,7 @@ public final class StreamPagePlacer implements PagePlacer {
     return StreamFormat.TARGET_PAGE_SIZE.pagesIn(block.hostPageSize().offsetOf(pageCount));
   }
 
-  private static String describe(RamBlock block, long offsetBytes, IOException e) {
-    if (isUnreadable(e)) {
-      return "the snapshot became unreadable within the 256 KiB from offset "
-          + offsetBytes
-          + " of block "
-          + block.name()
-          + " on, in the middle of a page: the stream had to be cut";
-    }
+  private static String describe(IOException e) {
     return "pages can no longer be sent: " + e.getMessage();
-  }
-
-  /** Whether sending failed because the bytes could not be read from a mapped file. */
-  public static boolean isUnreadable(IOException e) {
-    return e instanceof ErrnoException errno && errno.errno() == Errno.EFAULT;
   }
 }
