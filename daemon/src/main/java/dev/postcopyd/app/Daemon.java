@@ -421,7 +421,10 @@ public final class Daemon implements AutoCloseable {
     // First, because everything after it may have to wait for others, if only for a log's reader.
     server.stopListening();
     log.info("ending reason=\"signal\"");
-    server.emit(QmpEvents.SHUTDOWN, new ShutdownEvent(false, ShutdownCause.HOST_SIGNAL));
+    if (monitor == null) {
+      // Else it would be QEMU's to say, and QEMU goes on.
+      server.emit(QmpEvents.SHUTDOWN, new ShutdownEvent(false, ShutdownCause.HOST_SIGNAL));
+    }
     release();
     return true;
   }

@@ -42,7 +42,12 @@ public sealed interface GuestSpec {
    * @param monitor its QMP monitor's socket
    * @param options what there is to know about it
    */
-  record Qemu(Path monitor, QemuDestination.Options options) implements GuestSpec {}
+  record Qemu(Path monitor, QemuDestination.Options options) implements GuestSpec {
+    /** The same with a place for the migration's sockets. */
+    public Qemu meetingIn(Path directory) {
+      return new Qemu(monitor, options.withDirectory(directory));
+    }
+  }
 
   /**
    * Parses the option's value.

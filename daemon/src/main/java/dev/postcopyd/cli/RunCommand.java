@@ -92,6 +92,15 @@ final class RunCommand implements Callable<Integer> {
   private int eagerThreads = DaemonConfig.defaultEagerThreads();
 
   @Option(
+      names = "--migration-dir",
+      paramLabel = "DIR",
+      description = {
+        "Where QEMU and postcopyd meet in a directory of their own; both must see it under this name",
+        "(default: beside QEMU's monitor). Only with --guest qemu:MONITOR."
+      })
+  private @Nullable Path migrationDir;
+
+  @Option(
       names = "--working-set",
       paramLabel = "FILE|off",
       description = {
@@ -165,7 +174,7 @@ final class RunCommand implements Callable<Integer> {
         sockets.add(SocketSpec.parse(text));
       }
       return DaemonConfig.of(sockets)
-          .withGuest(GuestSpec.parse(guest))
+          .withGuest(guestSpec())
           .withIncoming(incoming.equals("defer") ? Optional.empty() : Optional.of(incoming))
           .withHttp(Optional.ofNullable(http).map(RunCommand::address))
           .withExitOnError(exitOnError)
@@ -176,6 +185,17 @@ final class RunCommand implements Callable<Integer> {
     } catch (IllegalArgumentException e) {
       throw usage(String.valueOf(e.getMessage()));
     }
+  }
+
+  private GuestSpec guestSpec() {
+    GuestSpec parsed = GuestSpec.parse(guest);
+    if (migrationDir == null) {
+      return parsed;
+    }
+    if (parsed instanceof GuestSpec.Qemu qemu) {
+      return qemu.meetingIn(migrationDir);
+    }
+    throw new IllegalArgumentException("--migration-dir is for --guest qemu:MONITOR");
   }
 
   private static InetSocketAddress address(String text) {

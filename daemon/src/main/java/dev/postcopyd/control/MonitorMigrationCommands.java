@@ -272,9 +272,8 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     try {
       loads.migrateIncoming(arguments, settings.view(), descriptors);
     } catch (QmpException e) {
-      if (!loads.isUnderWay()) {
-        ours = before;
-      }
+      // A file that can't be opened fails the load as well; a refusal leaves no load behind.
+      ours = before || loads.isUnderWay() || hasFailed();
       throw e;
     }
   }

@@ -78,6 +78,11 @@ public final class QemuDestination implements PostcopyDestination {
     public Options withExitOnError(boolean exits) {
       return new Options(names, preempt, exits, directory);
     }
+
+    /** The same with a place for the migration's sockets. */
+    public Options withDirectory(Path place) {
+      return new Options(names, preempt, exitOnError, Optional.of(place));
+    }
   }
 
   public QemuDestination(QemuMonitor monitor, Options options) {
