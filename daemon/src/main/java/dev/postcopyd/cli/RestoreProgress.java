@@ -5,6 +5,7 @@ import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.schema.MigrationStatus;
+import java.io.Console;
 import java.io.PrintStream;
 import java.util.Locale;
 import java.util.Optional;
@@ -41,8 +42,14 @@ final class RestoreProgress {
   }
 
   static RestoreProgress text(PrintStream out) {
-    return new RestoreProgress(
-        out, false, System.console() != null && System.console().isTerminal());
+    return new RestoreProgress(out, false, isTerminal());
+  }
+
+  /** There may be a console where there is no terminal. */
+  @SuppressWarnings("SystemConsoleNull") // which of the two it is, is for the JDK to decide
+  private static boolean isTerminal() {
+    Console console = System.console();
+    return console != null && console.isTerminal();
   }
 
   /** What is to be told of the pages at one moment. */

@@ -132,7 +132,7 @@ final class HandedOverNames {
   }
 
   private static JsonNode translate(JsonNode value, String from, String to) {
-    switch (value) {
+    return switch (value) {
       case ObjectNode object -> {
         ObjectNode copy = object.objectNode();
         object
@@ -143,21 +143,21 @@ final class HandedOverNames {
                     NO_DESCRIPTOR.contains(member.getKey())
                         ? member.getValue()
                         : translate(member.getValue(), from, to)));
-        return copy;
+        yield copy;
       }
       case ArrayNode array -> {
         ArrayNode copy = array.arrayNode();
         array.forEach(element -> copy.add(translate(element, from, to)));
-        return copy;
+        yield copy;
       }
       default -> {
         if (!value.isString()) {
-          return value;
+          yield value;
         }
         List<String> parts = new ArrayList<>(List.of(value.stringValue().split(":", -1)));
         parts.replaceAll(part -> part.equals(from) ? to : part);
-        return StringNode.valueOf(String.join(":", parts));
+        yield StringNode.valueOf(String.join(":", parts));
       }
-    }
+    };
   }
 }

@@ -78,7 +78,7 @@ final class LocalMigrationControl implements MigrationControl {
       NamedDescriptors descriptors)
       throws QmpException {
     boolean exits =
-        arguments.exitOnError() == null || migrations.loads().exitsByItself()
+        (arguments.exitOnError() == null || migrations.loads().exitsByItself())
             ? exitOnError
             : arguments.exitOnError();
     migrations.startLoad(order(arguments, settings, descriptors), exits);

@@ -110,6 +110,7 @@ final class MonitorDescriptors implements QemuMonitor.Listener {
    *
    * @return what QEMU answers
    */
+  @SuppressWarnings("ReferenceEquality")
   CompletionStage<JsonNode> pass(Command command, CommandContext context) {
     CompletionStage<JsonNode> handedOver = null;
     for (String name : context.descriptors().names()) {
@@ -124,6 +125,7 @@ final class MonitorDescriptors implements QemuMonitor.Listener {
             ? monitor.execute(translated)
             // It would overtake its descriptor.
             : handedOver.thenCompose(_ -> monitor.execute(translated));
+    // The same object: nothing had to be translated.
     return arguments == command.arguments()
         ? answer
         : answer.exceptionallyCompose(

@@ -445,7 +445,7 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
     releaseArrived();
     inbox.close();
     descriptors.close();
-    for (Runnable action : atEnd) {
+    for (Runnable action : List.copyOf(atEnd)) {
       if (atEnd.remove(action)) {
         action.run();
       }

@@ -54,7 +54,8 @@ record QemuRamBlock(String name, PageSize hostPageSize, long usedBytes, long tot
       throw notUnderstood(line);
     }
     try {
-      long pageBytes = Long.parseLong(matcher.group(2)) << UNIT_SHIFTS.get(matcher.group(3));
+      long pageBytes =
+          Long.parseLong(matcher.group(2)) << UNIT_SHIFTS.getOrDefault(matcher.group(3), 0);
       long used = Long.parseLong(matcher.group(5), 16);
       long total = Long.parseLong(matcher.group(6), 16);
       if (used > total) {

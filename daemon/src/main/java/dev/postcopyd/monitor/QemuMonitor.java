@@ -229,7 +229,8 @@ public final class QemuMonitor implements AutoCloseable {
     } catch (ExecutionException e) {
       switch (e.getCause()) {
         case QmpException refusal -> throw refusal;
-        case IOException lost -> throw new MonitorUnavailableException(lost.getMessage());
+        case IOException lost ->
+            throw new MonitorUnavailableException(String.valueOf(lost.getMessage()));
         case null, default -> throw new IOException(name + ": " + e.getMessage(), e);
       }
     }
