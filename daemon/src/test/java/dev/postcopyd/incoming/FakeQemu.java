@@ -372,8 +372,8 @@ final class FakeQemu implements AutoCloseable {
     cut();
     for (int i = 0; i < threadCount(); i++) {
       joinThread(i); // the accepting one first: it may still have started others
+      cut(); // and what it accepted meanwhile
     }
-    cut(); // what was accepted in the meantime
     for (Throwable problem : problems) {
       throw new AssertionError(problem);
     }
