@@ -12,8 +12,8 @@ import java.nio.file.Path;
  * <p>{@code memory[,page-size=2M][,page-size.BLOCK=2M...]}: the daemon's own memory. {@code
  * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off]}: a migration destination
  * that somebody else drives. {@code qemu:PATH[,map.NAME=NAME...][,preempt=on|off]}: a stock QEMU
- * that is driven through its monitor. The other kinds of guests that postcopyd's interface reserves are
- * refused by name.
+ * that is driven through its monitor. The other kinds of guests that postcopyd's interface reserves
+ * are refused by name.
  */
 public sealed interface GuestSpec {
   /**

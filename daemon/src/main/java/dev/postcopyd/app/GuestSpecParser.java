@@ -93,12 +93,13 @@ final class GuestSpecParser {
   private GuestSpec qemu(String monitor) {
     if (monitor.isEmpty() || monitor.indexOf('\0') >= 0) {
       throw new IllegalArgumentException(
-          "--guest " + text + ": expected qemu:PATH, the socket of QEMU's monitor (-qmp unix:PATH)");
+          "--guest "
+              + text
+              + ": expected qemu:PATH, the socket of QEMU's monitor (-qmp unix:PATH)");
     }
     return new GuestSpec.Qemu(
         Path.of(monitor),
-        new QemuDestination.Options(
-            names, preempt == null || preempt, false, Optional.empty()));
+        new QemuDestination.Options(names, preempt == null || preempt, false, Optional.empty()));
   }
 
   private void parseOption(String option, Kind kind) {

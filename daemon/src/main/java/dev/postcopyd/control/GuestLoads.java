@@ -17,7 +17,9 @@ public interface GuestLoads {
   /** Whether the guest is the daemon's own: there to be saved, stopped and continued. */
   boolean isOurs();
 
-  /** Whether a client's exit-on-error is about the guest's own process, and not about the daemon. */
+  /**
+   * Whether a client's exit-on-error is about the guest's own process, and not about the daemon.
+   */
   default boolean exitsByItself() {
     return false;
   }

@@ -126,16 +126,15 @@ final class MonitorDescriptors implements QemuMonitor.Listener {
             : handedOver.thenCompose(_ -> monitor.execute(translated));
     return arguments == command.arguments()
         ? answer
-        : answer.exceptionallyCompose(failure ->
-            CompletableFuture.failedStage(inClientsWords(failure, context)));
+        : answer.exceptionallyCompose(
+            failure -> CompletableFuture.failedStage(inClientsWords(failure, context)));
   }
 
   private Throwable inClientsWords(Throwable failure, CommandContext context) {
     Throwable cause = failure instanceof CompletionException ? failure.getCause() : failure;
     return cause instanceof QmpException refusal
         ? new QmpException(
-            refusal.errorClass(),
-            names.restore(context.connection(), refusal.description()))
+            refusal.errorClass(), names.restore(context.connection(), refusal.description()))
         : failure;
   }
 

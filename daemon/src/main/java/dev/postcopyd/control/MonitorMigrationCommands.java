@@ -317,16 +317,14 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     ObjectNode arguments = QmpJson.object();
     arguments.set("capabilities", list);
     return monitor
-        .execute(
-            new Command(null, QmpCommands.MIGRATE_SET_CAPABILITIES.name(), arguments, false))
+        .execute(new Command(null, QmpCommands.MIGRATE_SET_CAPABILITIES.name(), arguments, false))
         .thenApply(answer -> {
           capabilities.told();
           return answer;
         });
   }
 
-  CompletionStage<JsonNode> cancel(Command command, CommandContext context)
-      throws QmpException {
+  CompletionStage<JsonNode> cancel(Command command, CommandContext context) throws QmpException {
     if (!isLoading()) {
       return pass(command, context);
     }

@@ -80,8 +80,7 @@ public final class MonitorProxy {
   private static @Nullable Void negotiate(
       NegotiationArguments arguments, CommandContext context, QemuMonitor monitor)
       throws QmpException {
-    boolean wantsOob =
-        arguments.enable() != null && arguments.enable().contains(QmpCapability.OOB);
+    boolean wantsOob = arguments.enable() != null && arguments.enable().contains(QmpCapability.OOB);
     if (wantsOob && monitor.session().map(session -> !session.oob()).orElse(false)) {
       throw new QmpException("Capability oob not available");
     }

@@ -63,7 +63,8 @@ public record QemuLoads(
         new StreamContext(
             loader,
             metrics,
-            new QemuDestination(monitor, options.withExitOnError(order.exitOnError().orElse(false))),
+            new QemuDestination(
+                monitor, options.withExitOnError(order.exitOnError().orElse(false))),
             handlers,
             warmUp,
             preemptWanted,

@@ -40,8 +40,8 @@ final class PrivateSockets implements AutoCloseable {
   }
 
   /**
-   * Where it may be by default: beside the monitor, which both sides see, else where temporary files
-   * are.
+   * Where it may be by default: beside the monitor, which both sides see, else where temporary
+   * files are.
    *
    * @param chosen what the user has chosen
    */
@@ -88,8 +88,7 @@ final class PrivateSockets implements AutoCloseable {
 
   private static Path make(Path parent, QemuMonitor.Session qemu) throws IOException {
     Path made =
-        Files.createTempDirectory(
-            parent, PREFIX, PosixFilePermissions.asFileAttribute(OWNER_ONLY));
+        Files.createTempDirectory(parent, PREFIX, PosixFilePermissions.asFileAttribute(OWNER_ONLY));
     try {
       Path longest = made.resolve("migration-99999");
       if (longest.toString().getBytes(StandardCharsets.UTF_8).length > UnixSocket.MAX_PATH_BYTES) {

@@ -22,11 +22,11 @@ import tools.jackson.databind.node.ObjectNode;
 /**
  * A stock QEMU, started with {@code -incoming defer}, that the daemon drives through its monitor.
  *
- * <p>{@link #prepare} looks before it touches anything: what would be refused later is refused while
- * the QEMU can still be used, because it takes one incoming migration in its life. Then: the
- * capabilities, {@code stop} if the guest was paused when it was saved (in inmigrate that only means
- * that it is not started; a postcopy destination ignores the saved state), and migrate-incoming on a
- * socket that nobody else can reach.
+ * <p>{@link #prepare} looks before it touches anything: what would be refused later is refused
+ * while the QEMU can still be used, because it takes one incoming migration in its life. Then: the
+ * capabilities, {@code stop} if the guest was paused when it was saved (in inmigrate that only
+ * means that it is not started; a postcopy destination ignores the saved state), and
+ * migrate-incoming on a socket that nobody else can reach.
  *
  * <p>Used by the thread of the load's steps; {@link #close} may come from any. Owns its sockets and
  * their directory; not the monitor.
@@ -67,10 +67,7 @@ public final class QemuDestination implements PostcopyDestination {
    * @param directory where the migration sockets may be; empty: beside the monitor
    */
   public record Options(
-      Map<String, String> names,
-      boolean preempt,
-      boolean exitOnError,
-      Optional<Path> directory) {
+      Map<String, String> names, boolean preempt, boolean exitOnError, Optional<Path> directory) {
     public static final Options DEFAULT = new Options(Map.of(), true, false, Optional.empty());
 
     public Options {
@@ -226,7 +223,8 @@ public final class QemuDestination implements PostcopyDestination {
       throw new IOException(
           closed
               ? "the load is being given up"
-              : name() + " waits for no connection: it has a migration that is not complete, which can only be recovered, or does not answer");
+              : name()
+                  + " waits for no connection: it has a migration that is not complete, which can only be recovered, or does not answer");
     }
     return UnixSocket.connect(socket);
   }
@@ -300,7 +298,9 @@ public final class QemuDestination implements PostcopyDestination {
     try {
       JsonNode info = monitor.call("query-migrate", EXPLAIN_PATIENCE);
       JsonNode reason = info.path("error-desc");
-      return reason.isString() ? Optional.of("QEMU says: " + reason.stringValue()) : Optional.empty();
+      return reason.isString()
+          ? Optional.of("QEMU says: " + reason.stringValue())
+          : Optional.empty();
     } catch (QmpException e) {
       return Optional.empty();
     } catch (IOException e) {

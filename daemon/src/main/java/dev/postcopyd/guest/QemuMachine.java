@@ -141,10 +141,7 @@ record QemuMachine(
       }
     }
     List<String> extra =
-        blocks.stream()
-            .map(QemuRamBlock::name)
-            .filter(name -> !offered.contains(name))
-            .toList();
+        blocks.stream().map(QemuRamBlock::name).filter(name -> !offered.contains(name)).toList();
     return new Terms(pageSizes, renamed, preempt, extra);
   }
 }

@@ -254,10 +254,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
               + destination.name()
               + " has not taken the guest: "
               + reason
-              + destination
-                  .explanation()
-                  .map(said -> "; " + said)
-                  .orElse("; its own log says why")
+              + destination.explanation().map(said -> "; " + said).orElse("; its own log says why")
               + ". Its QEMU ends after that, or has to be started anew";
     }
     loader.report(new LoaderEvent.LoadFailed(this, reason));

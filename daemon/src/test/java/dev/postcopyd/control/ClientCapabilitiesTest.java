@@ -17,16 +17,13 @@ import tools.jackson.databind.node.ArrayNode;
 /** What clients have set, what QEMU has, and what QEMU is to be told. */
 class ClientCapabilitiesTest {
   private final ClientCapabilities capabilities =
-      new ClientCapabilities(
-          new MigrationSettings(HonouredCapabilities.all("qemu"), () -> null));
+      new ClientCapabilities(new MigrationSettings(HonouredCapabilities.all("qemu"), () -> null));
 
   /** {@code +name} is on, {@code -name} is off. */
   private static ArrayNode list(String... entries) {
     ArrayNode list = QmpJson.array();
     for (String entry : entries) {
-      list.addObject()
-          .put("capability", entry.substring(1))
-          .put("state", entry.charAt(0) == '+');
+      list.addObject().put("capability", entry.substring(1)).put("state", entry.charAt(0) == '+');
     }
     return list;
   }

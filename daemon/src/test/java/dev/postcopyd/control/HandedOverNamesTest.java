@@ -53,7 +53,9 @@ class HandedOverNamesTest {
     assertThat(names.translate(first, arguments)).isSameAs(arguments);
     assertThat(names.translate(second, arguments))
         .isEqualTo(
-            json("{'uri': '%1$s:%1$s', 'id': 'fd', 'list': ['x:%1$s', 'fdx', 7]}".formatted(marked)));
+            json(
+                "{'uri': '%1$s:%1$s', 'id': 'fd', 'list': ['x:%1$s', 'fdx', 7]}"
+                    .formatted(marked)));
     assertThat(names.restore(second, "no " + marked + " here")).isEqualTo("no fd here");
     assertThat(names.restore(first, "no " + marked + " here")).contains(marked);
   }

@@ -173,7 +173,8 @@ class MonitorProxyE2E {
 
       assertThat(actual)
           .hasSize(
-              expected.length() + ", {\"name\": \"postcopy-device\"}, \"postcopy-device\"".length());
+              expected.length()
+                  + ", {\"name\": \"postcopy-device\"}, \"postcopy-device\"".length());
       assertThat(
               actual
                   .replace(", {\"name\": \"postcopy-device\"}", "")
@@ -256,8 +257,7 @@ class MonitorProxyE2E {
             .contains("File descriptor named 'mine' not found");
         assertThat(endOfFile(pair[1])).isFalse();
         // Spoken of, and not used: QEMU has it now.
-        assertThat(
-                ask(client, "{\"execute\": \"qom-list\", \"arguments\": {\"path\": \"mine\"}}"))
+        assertThat(ask(client, "{\"execute\": \"qom-list\", \"arguments\": {\"path\": \"mine\"}}"))
             .contains("error");
         assertThat(endOfFile(pair[1])).isFalse();
       }
@@ -272,7 +272,8 @@ class MonitorProxyE2E {
     try (RawClient client = proxy.client();
         NativeFile open = NativeFile.open(file, NativeFile.Mode.READ)) {
       client.send(
-          "{\"execute\": \"add-fd\", \"arguments\": {\"fdset-id\": 3, \"opaque\": \"o\"}}", open.fd());
+          "{\"execute\": \"add-fd\", \"arguments\": {\"fdset-id\": 3, \"opaque\": \"o\"}}",
+          open.fd());
       String added = client.line();
       assertThat(added).matches("\\{\"return\": \\{\"fd\": \\d+, \"fdset-id\": 3}}");
       assertThat(ask(client, execute("query-fdsets"))).contains("\"opaque\": \"o\"");
@@ -282,7 +283,8 @@ class MonitorProxyE2E {
                   client,
                   "{\"execute\": \"blockdev-add\", \"arguments\": {\"driver\": \"file\", \"node-name\": \"n\", \"read-only\": true, \"filename\": \"/dev/fdset/3\"}}"))
           .isEqualTo("{\"return\": {}}");
-      assertThat(ask(client, "{\"execute\": \"blockdev-del\", \"arguments\": {\"node-name\": \"n\"}}"))
+      assertThat(
+              ask(client, "{\"execute\": \"blockdev-del\", \"arguments\": {\"node-name\": \"n\"}}"))
           .isEqualTo("{\"return\": {}}");
 
       assertThat(ask(client, "{\"execute\": \"remove-fd\", \"arguments\": {\"fdset-id\": 3}}"))
@@ -305,7 +307,10 @@ class MonitorProxyE2E {
       assertThat(proxy.monitor.call("query-migrate-capabilities", Duration.ofSeconds(5)).toString())
           .contains("{\"state\":false,\"capability\":\"mapped-ram\"}")
           .contains("{\"state\":true,\"capability\":\"postcopy-ram\"}");
-      assertThat(ask(client, "{\"execute\": \"migrate-incoming\", \"arguments\": {\"uri\": \"file:/s\"}}"))
+      assertThat(
+              ask(
+                  client,
+                  "{\"execute\": \"migrate-incoming\", \"arguments\": {\"uri\": \"file:/s\"}}"))
           .contains("\"event\": \"MIGRATION\", \"data\": {\"status\": \"setup\"}");
       assertThat(client.line()).isEqualTo("{\"return\": {}}");
       assertThat(proxy.loads.calls).containsExactly("incoming file:/s");
@@ -333,8 +338,9 @@ class MonitorProxyE2E {
         answer = ask(client, "{\"execute\": \"query-status\", \"id\": 7}");
       } while (!answer.contains("is not there"));
       assertThat(answer)
-          .startsWith("{\"id\": 7, \"error\": {\"class\": \"GenericError\", \"desc\": \"QEMU's monitor at "
-              + qemuSocket);
+          .startsWith(
+              "{\"id\": 7, \"error\": {\"class\": \"GenericError\", \"desc\": \"QEMU's monitor at "
+                  + qemuSocket);
       assertThat(ask(client, "{\"exec-oob\": \"query-yank\"}")).contains("is not there");
       assertThat(ask(client, execute("query-qmp-schema"))).contains("is not there");
       assertThat(ask(client, capabilities("mapped-ram"))).contains("is not there");
@@ -342,7 +348,9 @@ class MonitorProxyE2E {
 
       qemu = BareQemu.start(lab, qemuSocket);
       proxy.monitor.connected().join();
-      assertThat(ask(client, "{\"execute\": \"query-status\", \"id\": 8}")).contains("\"id\": 8").contains("running");
+      assertThat(ask(client, "{\"execute\": \"query-status\", \"id\": 8}"))
+          .contains("\"id\": 8")
+          .contains("running");
     }
   }
 
@@ -401,7 +409,10 @@ class MonitorProxyE2E {
     Path unpacked = lab.requireQmpShell();
     ProcessBuilder builder =
         new ProcessBuilder(
-                "python3", unpacked.resolve("usr/bin/qmp-shell").toString(), "-v", monitor.toString())
+                "python3",
+                unpacked.resolve("usr/bin/qmp-shell").toString(),
+                "-v",
+                monitor.toString())
             .redirectErrorStream(true);
     builder
         .environment()
@@ -437,8 +448,7 @@ class MonitorProxyE2E {
       process.destroyForcibly();
       throw new AssertionError("qmp-shell hangs");
     }
-    return new String(
-            process.getInputStream().readAllBytes(), StandardCharsets.UTF_8)
+    return new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8)
         .replaceAll("'timestamp': \\{[^}]*}", "'timestamp': {}")
         .replaceAll("\"timestamp\": \\{[^}]*}", "\"timestamp\": {}");
   }

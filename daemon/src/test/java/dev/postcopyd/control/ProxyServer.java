@@ -31,7 +31,9 @@ final class ProxyServer implements AutoCloseable {
     MonitorProxy.register(table, server, monitor, fdSets, settings, loads);
   }
 
-  /** Listens on {@code socket}, in front of the monitor at {@code qemu}, which need not be there. */
+  /**
+   * Listens on {@code socket}, in front of the monitor at {@code qemu}, which need not be there.
+   */
   static ProxyServer start(Path socket, Path qemu) throws IOException {
     ProxyServer proxy = new ProxyServer(socket, qemu);
     proxy.server.start(List.of(SocketSpec.parse("unix:" + socket)));
@@ -50,8 +52,7 @@ final class ProxyServer implements AutoCloseable {
   RawClient client(String... enable) throws IOException {
     RawClient client = greeted();
     String list = enable.length == 0 ? "" : '"' + String.join("\", \"", enable) + '"';
-    client.send(
-        "{\"execute\": \"qmp_capabilities\", \"arguments\": {\"enable\": [" + list + "]}}");
+    client.send("{\"execute\": \"qmp_capabilities\", \"arguments\": {\"enable\": [" + list + "]}}");
     String answer = client.line();
     if (!answer.equals("{\"return\": {}}")) {
       throw new IOException("negotiation failed: " + answer);

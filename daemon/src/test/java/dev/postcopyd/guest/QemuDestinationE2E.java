@@ -38,12 +38,9 @@ class QemuDestinationE2E {
   private QemuMonitor monitor;
 
   private void start(String... options) throws Exception {
-    List<String> all =
-        new ArrayList<>(List.of("-M", MACHINE, "-m", "64M", "-accel", "tcg", "-S"));
+    List<String> all = new ArrayList<>(List.of("-M", MACHINE, "-m", "64M", "-accel", "tcg", "-S"));
     all.addAll(List.of(options));
-    qemu =
-        BareQemu.start(
-            QemuLab.require(), directory.resolve("qemu"), all.toArray(String[]::new));
+    qemu = BareQemu.start(QemuLab.require(), directory.resolve("qemu"), all.toArray(String[]::new));
     monitor = new QemuMonitor(qemu.monitor());
     monitor.start();
     monitor.connected().join();
@@ -134,10 +131,9 @@ class QemuDestinationE2E {
     QemuDestination.Options options =
         new QemuDestination.Options(Map.of("m0", "pc.ram"), true, false, Optional.empty());
     try (QemuDestination destination = new QemuDestination(monitor, options)) {
-      assertThatThrownBy(
-              () ->
-                  destination.prepare(
-                      new Offer(Optional.of("pc-q35-10.0"), List.of(), Optional.empty(), true)))
+      assertThatThrownBy(() ->
+              destination.prepare(
+                  new Offer(Optional.of("pc-q35-10.0"), List.of(), Optional.empty(), true)))
           .hasMessageContaining("type pc-q35-10.0")
           .hasMessageContaining("-M " + MACHINE);
       assertThatThrownBy(() -> destination.prepare(offer("n0", 64 << 20, true)))
@@ -190,8 +186,7 @@ class QemuDestinationE2E {
       FileDescriptors.close(fd);
       assertThat(destination.explanation()).get().asString().startsWith("QEMU says: ");
       assertThat(qemu.isAlive()).isTrue();
-      try (QemuDestination again =
-          new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
+      try (QemuDestination again = new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
         assertThatThrownBy(() -> again.prepare(offer("pc.ram", 64 << 20, false)))
             .hasMessageContaining("it is failed")
             .hasMessageContaining("started anew");

@@ -34,8 +34,7 @@ class QemuRamBlockTest {
     assertThat(blocks.getFirst())
         .isEqualTo(new QemuRamBlock("pc.ram", PageSize.SIZE_4K, 512 << 20, 512 << 20));
     assertThat(blocks.get(2))
-        .isEqualTo(
-            new QemuRamBlock("/rom@etc/acpi/tables", PageSize.SIZE_4K, 0x20000, 0x200000));
+        .isEqualTo(new QemuRamBlock("/rom@etc/acpi/tables", PageSize.SIZE_4K, 0x20000, 0x200000));
     assertThat(blocks)
         .extracting(QemuRamBlock::name)
         .contains("0000:00:02.0/vga.vram", "0000:00:03.0/e1000.rom", "/rom@etc/acpi/rsdp");
@@ -59,7 +58,8 @@ class QemuRamBlockTest {
             QemuRamBlock.parse(
                     HEADER
                         + PC_RAM.replace(
-                            "                  pc.ram", "a rather long name of a block 4 KiB of it"))
+                            "                  pc.ram",
+                            "a rather long name of a block 4 KiB of it"))
                 .getFirst()
                 .name())
         .isEqualTo("a rather long name of a block 4 KiB of it");

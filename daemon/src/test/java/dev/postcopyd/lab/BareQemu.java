@@ -37,8 +37,7 @@ public final class BareQemu implements AutoCloseable {
     Files.deleteIfExists(monitor);
     Path directory = monitor.toAbsolutePath().getParent();
     LabProcess process =
-        LabProcess.start(
-            command, directory, directory.resolve(monitor.getFileName() + ".stderr"));
+        LabProcess.start(command, directory, directory.resolve(monitor.getFileName() + ".stderr"));
     BareQemu qemu = new BareQemu(process, monitor);
     // The socket appears before anybody listens on it, so only a connection proves it; and that
     // would be a client. A file of the kernel's table of sockets tells as well.

@@ -194,7 +194,9 @@ class QemuMonitorIT {
       CompletableFuture<JsonNode> answer = monitor.connected().thenCompose(_ -> ask("x", false));
       String id = qemu.read().replaceFirst(".*\"id\": (\\d+).*", "$1");
       qemu.say(
-          "{\"id\": " + id + ", \"error\": {\"class\": \"DeviceNotFound\", \"desc\": \"no x\"}}\r\n");
+          "{\"id\": "
+              + id
+              + ", \"error\": {\"class\": \"DeviceNotFound\", \"desc\": \"no x\"}}\r\n");
 
       assertThatThrownBy(answer::get)
           .isInstanceOf(ExecutionException.class)
@@ -259,7 +261,8 @@ class QemuMonitorIT {
       monitor.start();
       qemu.negotiate();
       assertThat(told()).isEqualTo("connected 1");
-      qemu.say("{\"return\": {}, \"id\": 4711}\r\n{\"return\": {}, \"id\": \"x\"}\r\n{\"return\": 1}\r\n");
+      qemu.say(
+          "{\"return\": {}, \"id\": 4711}\r\n{\"return\": {}, \"id\": \"x\"}\r\n{\"return\": 1}\r\n");
       CompletableFuture<JsonNode> answer = ask("query-status", false);
       qemu.answer(qemu.read(), "5");
 
