@@ -226,7 +226,7 @@ class QemuGuestE2E {
     save(true);
     try (Daemon _ = daemon(Optional.empty())) {
       QmpConnection qmp;
-      try (QemuProcess qemu = destination()) {
+      try (QemuProcess _ = destination()) {
         qmp = QmpConnection.to(socket);
         qmp.execute("migrate-set-parameters", SLOWLY);
         load(qmp, uri());

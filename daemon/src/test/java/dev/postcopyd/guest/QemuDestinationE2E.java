@@ -75,6 +75,7 @@ class QemuDestinationE2E {
   }
 
   @Test
+  @SuppressWarnings("try") // closed in the middle, which is what is tested
   void qemuWaitsOnASocketOfItsOwnForTwoConnections() throws Exception {
     start("-incoming", "defer");
     try (QemuDestination destination =
