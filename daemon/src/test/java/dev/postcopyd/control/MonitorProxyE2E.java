@@ -468,7 +468,8 @@ class MonitorProxyE2E {
       other.send("{\"execute\": \"query-status\", \"id\": 1}");
 
       assertThat(ask(other, "{\"exec-oob\": \"query-yank\", \"id\": 2}"))
-          .isEqualTo("{\"return\": [], \"id\": 2}");
+          .startsWith("{\"return\": [")
+          .endsWith("], \"id\": 2}");
 
       Files.writeString(fifo, "password");
       assertThat(slow.line()).isEqualTo("{\"return\": {}}");
