@@ -8,6 +8,7 @@ import dev.postcopyd.qmp.schema.MigrationCapability;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.TreeMap;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -53,7 +54,9 @@ class ClientCapabilitiesTest {
 
   @Test
   void mappedRamIsKeptFromQemuAndShownToClients() {
-    assertThat(states(capabilities.request(list("+mapped-ram", "+postcopy-ram"))))
+    assertThat(
+            states(
+                Objects.requireNonNull(capabilities.request(list("+mapped-ram", "+postcopy-ram")))))
         .isEqualTo(Map.of("postcopy-ram", true));
     set("+mapped-ram", "+postcopy-ram");
 
@@ -76,7 +79,7 @@ class ClientCapabilitiesTest {
 
     assertThat(states(capabilities.merged(list("+events", "+postcopy-preempt", "+postcopy-ram"))))
         .isEqualTo(Map.of("events", false, "postcopy-preempt", false, "postcopy-ram", true));
-    assertThat(states(capabilities.request(list("-postcopy-ram"))))
+    assertThat(states(Objects.requireNonNull(capabilities.request(list("-postcopy-ram")))))
         .isEqualTo(
             Map.of(
                 "postcopy-ram", false,

@@ -28,6 +28,7 @@ import org.junit.jupiter.api.io.TempDir;
 import tools.jackson.databind.JsonNode;
 
 /** What a real QEMU is asked before a stream is sent to it. */
+@SuppressWarnings("NullAway.Init") // each test starts the QEMU that it wants
 class QemuDestinationE2E {
   private static final Duration LIMIT = Duration.ofSeconds(20);
   private static final String MACHINE = "pc-i440fx-10.0";

@@ -5,6 +5,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 
 /**
  * A stock QEMU without a machine ({@code -M none}), or with the options that a test gives, whose
@@ -35,7 +36,7 @@ public final class BareQemu implements AutoCloseable {
     command.addAll(List.of("-qmp", "unix:" + monitor + ",server=on,wait=off"));
     command.addAll(List.of(options));
     Files.deleteIfExists(monitor);
-    Path directory = monitor.toAbsolutePath().getParent();
+    Path directory = Objects.requireNonNull(monitor.toAbsolutePath().getParent());
     LabProcess process =
         LabProcess.start(command, directory, directory.resolve(monitor.getFileName() + ".stderr"));
     BareQemu qemu = new BareQemu(process, monitor);

@@ -24,6 +24,7 @@ final class ScriptedQemu implements AutoCloseable {
   private SocketChannel client;
   private BufferedReader lines;
 
+  @SuppressWarnings("NullAway.Init") // the client comes with accept
   ScriptedQemu(Path path) throws IOException {
     this.path = path;
     server = ServerSocketChannel.open(StandardProtocolFamily.UNIX);
