@@ -56,7 +56,7 @@ class ArchitectureTest {
       loader              -> postcopy, page, metrics
       incoming            -> loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
-      control             -> loader, incoming, outgoing, postcopy, guest, monitor, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
+      control             -> loader, incoming, outgoing, postcopy, guest, monitor, workingset, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
       app                 -> *
       cli                 -> app, control, guest, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, qmp.schema, metrics
       """;

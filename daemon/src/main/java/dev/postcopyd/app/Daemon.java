@@ -47,12 +47,16 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.SocketAddress;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
@@ -92,15 +96,18 @@ public final class Daemon implements AutoCloseable {
   private final @Nullable MonitorProxy proxy;
   private @Nullable HttpEndpoint http;
 
-  private Daemon(DaemonConfig config) throws IOException {
+  private Daemon(DaemonConfig config, boolean rehearsal) throws IOException {
     monitor =
         config.guest() instanceof GuestSpec.Qemu qemu ? new QemuMonitor(qemu.monitor()) : null;
     selfTest =
         SelfTestResult.start(
-            switch (config.guest()) {
-              case GuestSpec.Memory _ -> Daemon::testFaultPath;
-              case GuestSpec.Stream _, GuestSpec.Qemu _ -> StreamPathSelfTest::run;
-            });
+            rehearsal
+                ? () -> {}
+                : switch (config.guest()) {
+                  case GuestSpec.Memory _ -> Daemon::testFaultPath;
+                  case GuestSpec.Stream _ -> StreamPathSelfTest::run;
+                  case GuestSpec.Qemu _ -> QemuPathSelfTest::run;
+                });
     settings =
         switch (config.guest()) {
           case GuestSpec.Memory _ ->
@@ -167,7 +174,7 @@ public final class Daemon implements AutoCloseable {
   private static void testFaultPath() throws IOException {
     FaultPathSelfTest.run();
     if (Boolean.getBoolean("postcopyd.training")) {
-      StreamPathSelfTest.run();
+      QemuPathSelfTest.run();
     }
   }
 
@@ -245,7 +252,16 @@ public final class Daemon implements AutoCloseable {
    * @throws IOException if a socket can't be opened; nothing is left open then
    */
   public static Daemon start(DaemonConfig config) throws IOException {
-    Daemon daemon = new Daemon(config);
+    return start(config, false);
+  }
+
+  /** Starts a daemon that the self-test of another one commands: it has none itself. */
+  static Daemon rehearse(DaemonConfig config) throws IOException {
+    return start(config, true);
+  }
+
+  private static Daemon start(DaemonConfig config, boolean rehearsal) throws IOException {
+    Daemon daemon = new Daemon(config, rehearsal);
     try {
       daemon.listen(config);
     } catch (IOException | RuntimeException e) {
@@ -270,6 +286,19 @@ public final class Daemon implements AutoCloseable {
     }
   }
 
+  /** Waits for the session with QEMU's monitor. */
+  void awaitQemu(Duration patience) throws IOException {
+    QemuMonitor qemu = Objects.requireNonNull(monitor, "the guest is no QEMU");
+    try {
+      var _ = qemu.connected().get(patience.toMillis(), TimeUnit.MILLISECONDS);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IOException("interrupted while waiting for QEMU", e);
+    } catch (ExecutionException | TimeoutException e) {
+      throw new IOException(qemu.trouble(), e);
+    }
+  }
+
   /** What is to be done without being asked, once there is a QEMU. */
   private void whenThereIsQemu(QemuMonitor qemu, MonitorProxy toQemu, DaemonConfig config) {
     Optional<PausedLoadFile> trace = trace(config);
@@ -283,6 +312,7 @@ public final class Daemon implements AutoCloseable {
         qemu.connected()
             .thenAcceptAsync(
                 _ -> {
+                  selfTest.await();
                   try {
                     if (!toQemu.goOnWith(uri.get())) {
                       trace.ifPresent(PausedLoadFile::remove);

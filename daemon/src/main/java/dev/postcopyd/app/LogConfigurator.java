@@ -40,6 +40,7 @@ public final class LogConfigurator extends ContextAwareBase implements Configura
     Logger root = context.getLogger(org.slf4j.Logger.ROOT_LOGGER_NAME);
     root.setLevel(Level.WARN);
     root.addAppender(console);
+    context.addTurboFilter(new RehearsalFilter());
     context
         .getLogger("dev.postcopyd")
         .setLevel(Level.toLevel(System.getProperty(LEVEL), Level.INFO));

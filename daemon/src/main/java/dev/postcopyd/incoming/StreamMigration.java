@@ -75,6 +75,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   private volatile boolean running;
   private volatile boolean interrupted;
   private volatile boolean released;
+  private final LoadStages stages = new LoadStages();
 
   /**
    * @param source the migration URI of the snapshot, as messages name it
@@ -169,6 +170,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     opened.complete(null);
     try {
       check(file);
+      stages.done("snapshot");
       context.warmUp().run();
       connectAndHandshake();
       loader.report(new LoaderEvent.RamArmed(this));
@@ -194,6 +196,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
 
   private void connectAndHandshake() throws IOException {
     askForTerms();
+    stages.done("terms");
     MigrationPreamble words = Objects.requireNonNull(preamble);
     StreamSession connected = connect();
     connected
@@ -202,11 +205,14 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     // While the destination works.
     prefetchOrder = wantedFirst();
     switchover = words.switchover();
+    stages.done("connect");
     awaitFirstPong(connected);
+    stages.done("pong");
     if (terms.preempt()) {
       connected.openPreemptChannel(destination.connect());
     }
     connected.main().send(words.discards());
+    stages.done("discard");
   }
 
   /** Looks for a recording, once; a load that is recovered has it already. */
@@ -299,6 +305,8 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
       return;
     }
     running = true;
+    stages.done("devices");
+    log.info("resumed source={} {}", source, stages);
     destination.deviceStateLoaded();
     loader.report(new LoaderEvent.DeviceStateLoaded(this));
   }

@@ -6,6 +6,7 @@ import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.posix.MemoryMapping;
 import dev.postcopyd.posix.MemorySegmentKinds;
+import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.posix.StreamSocket;
 import dev.postcopyd.posix.UnixSocket;
 import dev.postcopyd.postcopy.mappedram.SnapshotPageHandler;
@@ -22,6 +23,7 @@ import java.util.Arrays;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A small real load over a migration stream at start-up, into a destination that throws away what
@@ -34,11 +36,55 @@ import java.util.concurrent.TimeUnit;
 public final class StreamPathSelfTest {
   private static final int PAGES = 2048;
   private static final long PAGE_BYTES = 4096;
+
+  /** How much memory the machine of the test has. */
+  public static final long RAM_BYTES = PAGES * PAGE_BYTES;
+
   private static final int REQUESTS = 1024;
   private static final int ROUNDS = 4;
   private static final long DEADLINE_SECONDS = 5;
 
   private StreamPathSelfTest() {}
+
+  /** Both ends of one migration. */
+  public interface Peer extends AutoCloseable {
+    /** Who owns the destination; the load closes it. */
+    PostcopyDestination destination();
+
+    /** The destination's end of the connection; waits for the load to connect. */
+    StreamSocket accept() throws IOException;
+
+    @Override
+    void close();
+  }
+
+  /** Makes a load of the test's snapshot, of which the peer is the destination. */
+  public interface Load {
+    /**
+     * Returns when it has completed.
+     *
+     * @param snapshot a mapped-ram file; the caller's
+     */
+    void of(NativeFile snapshot) throws IOException;
+  }
+
+  /** Takes what somebody else loads into the peer, and makes requests meanwhile. */
+  public static void receive(Peer peer, Load load) throws IOException {
+    try (MemoryMapping contents = MemoryMapping.anonymous(RAM_BYTES)) {
+      fill(contents.asSegment());
+      try (NativeFile snapshot = SelfTestSnapshot.write(contents);
+          Sink sink = new Sink(peer)) {
+        sink.start();
+        load.of(snapshot);
+        sink.requireEnd();
+      }
+    }
+  }
+
+  /** Makes a peer for each load. */
+  public interface PeerFactory {
+    Peer create() throws IOException;
+  }
 
   /**
    * Runs the test on the calling thread and some of its own.
@@ -46,11 +92,21 @@ public final class StreamPathSelfTest {
    * @throws IOException if a load does not go as it should
    */
   public static void run() throws IOException {
+    run(Pair::new, ROUNDS);
+  }
+
+  /**
+   * Loads so many times into such peers, whose machine is of type {@code none} and has one block
+   * {@code pc.ram} of {@value #RAM_BYTES} bytes.
+   */
+  public static void run(PeerFactory peers, int rounds) throws IOException {
     MemorySegmentKinds.load();
-    try (MemoryMapping contents = MemoryMapping.anonymous(PAGES * PAGE_BYTES)) {
+    try (MemoryMapping contents = MemoryMapping.anonymous(RAM_BYTES)) {
       fill(contents.asSegment());
-      for (int round = 0; round < ROUNDS; round++) {
-        load(contents);
+      for (int round = 0; round < rounds; round++) {
+        try (Peer peer = peers.create()) {
+          load(contents, peer);
+        }
       }
     }
   }
@@ -64,10 +120,9 @@ public final class StreamPathSelfTest {
     }
   }
 
-  private static void load(MemoryMapping contents) throws IOException {
-    int[] pair = UnixSocket.socketPair();
+  private static void load(MemoryMapping contents, Peer peer) throws IOException {
     try (Loader nobody = new Loader();
-        Sink sink = new Sink(StreamSocket.adopt(pair[1], "self-test"))) {
+        Sink sink = new Sink(peer)) {
       StreamMigration load =
           new StreamMigration(
               "self-test",
@@ -75,7 +130,7 @@ public final class StreamPathSelfTest {
               new StreamContext(
                   nobody,
                   new PostcopyMetrics(new PrometheusMeterRegistry(PrometheusConfig.DEFAULT)),
-                  new Destination(pair[0]),
+                  peer.destination(),
                   (snapshot, _) -> new SnapshotPageHandler(snapshot, PageSize.SIZE_4K),
                   () -> {},
                   false,
@@ -114,6 +169,31 @@ public final class StreamPathSelfTest {
     }
   }
 
+  /** The least there can be: a pair of sockets. */
+  private static final class Pair implements Peer {
+    private final int ours;
+    private final int theirs;
+
+    Pair() throws IOException {
+      int[] pair = UnixSocket.socketPair();
+      ours = pair[0];
+      theirs = pair[1];
+    }
+
+    @Override
+    public PostcopyDestination destination() {
+      return new Destination(ours);
+    }
+
+    @Override
+    public StreamSocket accept() throws IOException {
+      return StreamSocket.adopt(theirs, "self-test");
+    }
+
+    @Override
+    public void close() {}
+  }
+
   private record Destination(int fd) implements PostcopyDestination {
     @Override
     public String name() {
@@ -150,17 +230,18 @@ public final class StreamPathSelfTest {
   private static final class Sink implements AutoCloseable {
     private static final int BUFFER_BYTES = 256 << 10;
 
-    private final StreamSocket socket;
+    private final Peer peer;
     private final Arena arena = Arena.ofShared();
     private final MemorySegment buffer = arena.allocate(BUFFER_BYTES);
     private final CountDownLatch requested = new CountDownLatch(1);
     private final CountDownLatch ended = new CountDownLatch(1);
     private final Thread thread =
         Thread.ofPlatform().name("self-test-sink").daemon().unstarted(this::run);
+    private volatile @Nullable StreamSocket accepted;
     private byte[] tail = new byte[0];
 
-    Sink(StreamSocket socket) {
-      this.socket = socket;
+    Sink(Peer peer) {
+      this.peer = peer;
     }
 
     void start() {
@@ -169,10 +250,13 @@ public final class StreamPathSelfTest {
 
     private void run() {
       try {
-        say(new ReturnPathMessage.Pong(MigrationPreamble.PING_CONNECTED));
-        say(new ReturnPathMessage.Pong(MigrationPreamble.PING_DEVICES_LOADED));
+        StreamSocket socket = peer.accept();
+        accepted = socket;
+        say(socket, new ReturnPathMessage.Pong(MigrationPreamble.PING_CONNECTED));
+        say(socket, new ReturnPathMessage.Pong(MigrationPreamble.PING_DEVICES_LOADED));
         for (int i = 0; i < REQUESTS; i++) {
           say(
+              socket,
               new ReturnPathMessage.PageRequest(
                   "pc.ram", (PAGES - 1 - i) * PAGE_BYTES, PAGE_BYTES));
           drain(socket.receive(buffer.address(), BUFFER_BYTES));
@@ -181,14 +265,14 @@ public final class StreamPathSelfTest {
         while (!atEnd()) {
           drain(socket.receive(buffer.address(), BUFFER_BYTES));
         }
-        say(new ReturnPathMessage.Shut(0));
+        say(socket, new ReturnPathMessage.Shut(0));
         ended.countDown();
       } catch (IOException e) {
         requested.countDown(); // what became of it shows at the other end
       }
     }
 
-    private void say(ReturnPathMessage message) throws IOException {
+    private static void say(StreamSocket socket, ReturnPathMessage message) throws IOException {
       StreamEncoder out = new StreamEncoder();
       message.encode(out);
       socket.sendFully(out.toByteArray());
@@ -237,13 +321,20 @@ public final class StreamPathSelfTest {
 
     @Override
     public void close() {
-      socket.shutdown();
+      peer.close();
+      StreamSocket socket = accepted;
+      if (socket != null) {
+        socket.shutdown();
+      }
       try {
         thread.join();
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();
       }
-      socket.close();
+      socket = accepted;
+      if (socket != null) {
+        socket.close();
+      }
       arena.close();
     }
   }

@@ -389,14 +389,16 @@ public final class QemuMonitor implements AutoCloseable {
     }
   }
 
-  /** Ends the session; whatever waits for an answer gets none. */
+  /** Ends the session; whatever waits for an answer gets none. Idempotent. */
   @Override
   public void close() {
-    closed = true;
-    wakeup.signal();
-    if (!thread.isAlive()) {
-      return;
+    synchronized (lock) {
+      if (closed) {
+        return;
+      }
+      closed = true;
     }
+    wakeup.signal();
     try {
       thread.join(CLOSE_MILLIS);
     } catch (InterruptedException e) {

@@ -273,7 +273,9 @@ class QemuGuestE2E {
   @ParameterizedTest
   @ValueSource(booleans = {true, false})
   void aFreshDaemonGoesOnWithALoadByItself(boolean isTold) throws Exception {
-    save(true);
+    // A guest that runs may fault while it holds QEMU's big lock, and then a new client of the monitor is not served
+    // (docs/adr/0013); StreamE2E has that case, with a monitor that stays connected.
+    save(false);
     try (QemuProcess qemu = destination()) {
       try (Daemon _ = daemon(Optional.empty());
           QmpConnection qmp = QmpConnection.to(socket)) {
@@ -289,6 +291,7 @@ class QemuGuestE2E {
         while (!qmp.execute("query-migrate").path("status").asString("").equals("completed")) {
           Thread.sleep(10);
         }
+        qmp.execute("cont");
         assertWhole(qemu);
       }
     }

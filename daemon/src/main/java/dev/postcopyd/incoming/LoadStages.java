@@ -1,0 +1,33 @@
+package dev.postcopyd.incoming;
+
+import java.util.concurrent.TimeUnit;
+
+/**
+ * How long each stage of a resume took, for the log: what a user feels is their sum. Used by the
+ * thread of the load's steps.
+ */
+final class LoadStages {
+  private final StringBuilder text = new StringBuilder();
+  private final long beganNanos = System.nanoTime();
+  private long lastNanos = beganNanos;
+
+  /** A stage has come to its end. */
+  void done(String stage) {
+    long nowNanos = System.nanoTime();
+    append(stage, nowNanos - lastNanos);
+    lastNanos = nowNanos;
+  }
+
+  private void append(String stage, long nanos) {
+    text.append(text.isEmpty() ? "" : " ")
+        .append(stage)
+        .append("Millis=")
+        .append(TimeUnit.NANOSECONDS.toMicros(nanos) / 1000.0);
+  }
+
+  /** All of them, and the whole. */
+  @Override
+  public String toString() {
+    return text + " allMillis=" + TimeUnit.NANOSECONDS.toMicros(lastNanos - beganNanos) / 1000.0;
+  }
+}
