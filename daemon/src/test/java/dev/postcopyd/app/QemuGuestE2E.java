@@ -273,7 +273,8 @@ class QemuGuestE2E {
   @ParameterizedTest
   @ValueSource(booleans = {true, false})
   void aFreshDaemonGoesOnWithALoadByItself(boolean isTold) throws Exception {
-    // A guest that runs may fault while it holds QEMU's big lock, and then a new client of the monitor is not served
+    // A guest that runs may fault while it holds QEMU's big lock, and then a new client of the
+    // monitor is not served
     // (docs/adr/0013); StreamE2E has that case, with a monitor that stays connected.
     save(false);
     try (QemuProcess qemu = destination()) {

@@ -75,9 +75,7 @@ class RestoreE2E {
                 "--to",
                 "qemu:" + monitor));
     command.addAll(List.of(more));
-    return new ProcessBuilder(command)
-        .redirectError(directory.resolve("errors").toFile())
-        .start();
+    return new ProcessBuilder(command).redirectError(directory.resolve("errors").toFile()).start();
   }
 
   private String errors() throws IOException {
