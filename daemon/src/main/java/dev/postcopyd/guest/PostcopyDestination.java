@@ -19,6 +19,9 @@ public interface PostcopyDestination extends AutoCloseable {
   /** How messages and the log name it, e.g. {@code unix:/run/vm.mig}. */
   String name();
 
+  /** A load begins: whatever can be asked without waiting is asked, while the snapshot is read. */
+  default void begin() {}
+
   /**
    * Makes the destination wait for the stream of a machine.
    *

@@ -55,6 +55,7 @@ public final class QemuDestination implements PostcopyDestination {
   private final Options options;
   private final PrivateSockets sockets;
   private boolean closed;
+  private QemuMachine.@Nullable Questions questions;
   private @Nullable Path listening;
   private int connectedPair = -1;
 
@@ -98,9 +99,16 @@ public final class QemuDestination implements PostcopyDestination {
   }
 
   @Override
+  public void begin() {
+    questions = QemuMachine.ask(calls);
+  }
+
+  @Override
   public Terms prepare(Offer offer) throws IOException {
     QemuMonitor.Session session = session();
-    QemuMachine machine = QemuMachine.ask(calls);
+    QemuMachine.Questions asked = questions == null ? QemuMachine.ask(calls) : questions;
+    questions = null;
+    QemuMachine machine = asked.await(calls);
     machine.check(offer, options.names());
     if (UNDER_WAY.contains(machine.migration())) {
       // To be recovered: whatever can be decided has been, when that load began.

@@ -37,27 +37,39 @@ record QemuMachine(
     List<QemuRamBlock> blocks) {
   private static final String QOM_SUFFIX = "-machine";
 
-  /** Asks everything at once: it counts how long a resume takes. */
-  static QemuMachine ask(QemuCalls calls) throws IOException {
-    CompletableFuture<JsonNode> status = calls.ask("query-status");
-    CompletableFuture<JsonNode> migration = calls.ask("query-migrate");
-    CompletableFuture<JsonNode> capabilities = calls.ask("query-migrate-capabilities");
-    CompletableFuture<JsonNode> machine =
+  /** What has been asked and may not be answered yet. */
+  record Questions(
+      CompletableFuture<JsonNode> status,
+      CompletableFuture<JsonNode> migration,
+      CompletableFuture<JsonNode> capabilities,
+      CompletableFuture<JsonNode> machine,
+      CompletableFuture<JsonNode> blocks) {
+    /** Waits for the answers. */
+    QemuMachine await(QemuCalls calls) throws IOException {
+      Map<String, Boolean> known = new LinkedHashMap<>();
+      for (JsonNode one : calls.await("query-migrate-capabilities", capabilities)) {
+        known.put(one.path("capability").asString(""), one.path("state").asBoolean(false));
+      }
+      return new QemuMachine(
+          calls.name(),
+          calls.await("query-status", status).path("status").asString(""),
+          calls.await("query-migrate", migration).path("status").asString("none"),
+          known,
+          machineType(calls.await("qom-get", machine)),
+          QemuRamBlock.parse(blockList(calls, blocks)));
+    }
+  }
+
+  /** Asks everything at once and waits for nothing: it counts how long a resume takes. */
+  static Questions ask(QemuCalls calls) {
+    return new Questions(
+        calls.ask("query-status"),
+        calls.ask("query-migrate"),
+        calls.ask("query-migrate-capabilities"),
         calls
             .ask("qom-get", QmpJson.object().put("path", "/machine").put("property", "type"))
-            .exceptionally(_ -> QmpJson.object());
-    CompletableFuture<JsonNode> blocks = calls.ask("x-query-ramblock");
-    Map<String, Boolean> known = new LinkedHashMap<>();
-    for (JsonNode one : calls.await("query-migrate-capabilities", capabilities)) {
-      known.put(one.path("capability").asString(""), one.path("state").asBoolean(false));
-    }
-    return new QemuMachine(
-        calls.name(),
-        calls.await("query-status", status).path("status").asString(""),
-        calls.await("query-migrate", migration).path("status").asString("none"),
-        known,
-        machineType(calls.await("qom-get", machine)),
-        QemuRamBlock.parse(blockList(calls, blocks)));
+            .exceptionally(_ -> QmpJson.object()),
+        calls.ask("x-query-ramblock"));
   }
 
   /** QOM's type is the machine's name and a suffix. */

@@ -169,6 +169,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     }
     opened.complete(null);
     try {
+      destination.begin();
       check(file);
       stages.done("snapshot");
       context.warmUp().run();
