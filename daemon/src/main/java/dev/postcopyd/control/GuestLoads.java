@@ -32,6 +32,15 @@ public interface GuestLoads {
   SnapshotLoad create(Order order) throws QmpException;
 
   /**
+   * A load that an earlier daemon has begun and that is to be recovered.
+   *
+   * @throws QmpException if there can't be one; the location is still the caller's then
+   */
+  default SnapshotLoad goOn(Order order) throws QmpException {
+    throw new QmpException("the guest '" + guestName() + "' has no load to go on with");
+  }
+
+  /**
    * What a client asks for.
    *
    * @param uri the snapshot's, as messages name it

@@ -247,7 +247,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
       if (isUnderWay()) {
         throw new QmpException("The incoming migration has already been started");
       }
-      paused = loads.create(order);
+      paused = loads.goOn(order);
     } catch (QmpException e) {
       order.location().discard();
       throw e;

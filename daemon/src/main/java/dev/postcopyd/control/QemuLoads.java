@@ -11,8 +11,12 @@ import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.FileMigrationAddress;
 import dev.postcopyd.workingset.WorkingSetChoice;
+import java.util.Optional;
 import java.util.function.LongSupplier;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Loads into a stock QEMU that the daemon drives through its monitor.
@@ -33,6 +37,8 @@ public record QemuLoads(
     WorkingSetChoice workingSet,
     LoadTrace trace)
     implements GuestLoads {
+  private static final Logger log = LoggerFactory.getLogger(QemuLoads.class);
+
   @Override
   public String guestName() {
     return "qemu";
@@ -55,21 +61,47 @@ public record QemuLoads(
       throw new QmpException(
           "the guest 'qemu' is loaded by postcopyd only with the capability postcopy-ram: switch it on with migrate-set-capabilities");
     }
+    return new StreamMigration(order.uri(), order.location(), context(order));
+  }
+
+  /** Whatever names the snapshot, it has to be the one that the guest was started from. */
+  @Override
+  public SnapshotLoad goOn(Order order) throws QmpException {
+    Optional<LoadTrace.Trace> begun = trace.find();
+    if (begun.isPresent()) {
+      long offsetBytes = offsetOf(begun.get());
+      if (offsetBytes != order.location().offsetBytes()) {
+        throw new QmpException(
+            order.uri()
+                + " is not the snapshot that the guest was started from: that is "
+                + begun.get().snapshotUri());
+      }
+    } else {
+      log.warn(
+          "nothing tells whether the guest was started from this snapshot snapshot={}",
+          order.uri());
+    }
+    return StreamMigration.begunBefore(order.uri(), order.location(), context(order), begun);
+  }
+
+  private static long offsetOf(LoadTrace.Trace begun) throws QmpException {
+    return MigrationUri.parse(begun.snapshotUri()) instanceof FileMigrationAddress file
+        ? file.offset()
+        : 0;
+  }
+
+  private StreamContext context(Order order) {
     // A second channel wherever QEMU has it: there is nothing to lose by it.
     boolean preemptWanted = true;
-    return new StreamMigration(
-        order.uri(),
-        order.location(),
-        new StreamContext(
-            loader,
-            metrics,
-            new QemuDestination(
-                monitor, options.withExitOnError(order.exitOnError().orElse(false))),
-            handlers,
-            warmUp,
-            preemptWanted,
-            bytesPerSecond,
-            workingSet,
-            trace));
+    return new StreamContext(
+        loader,
+        metrics,
+        new QemuDestination(monitor, options.withExitOnError(order.exitOnError().orElse(false))),
+        handlers,
+        warmUp,
+        preemptWanted,
+        bytesPerSecond,
+        workingSet,
+        trace);
   }
 }

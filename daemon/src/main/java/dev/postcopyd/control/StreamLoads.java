@@ -17,6 +17,7 @@ import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationCapability;
 import dev.postcopyd.workingset.WorkingSetChoice;
+import java.util.Optional;
 import java.util.function.LongSupplier;
 
 /**
@@ -78,7 +79,8 @@ public record StreamLoads(
     try (NamedDescriptors none = new NamedDescriptors()) {
       SnapshotLocation location =
           new MigrationFiles(none, fdSets).toRead(MigrationUri.parse(begun.snapshotUri()));
-      return StreamMigration.begunBefore(begun, location, context(address, begun.preempt()));
+      return StreamMigration.begunBefore(
+          begun.snapshotUri(), location, context(address, begun.preempt()), Optional.of(begun));
     }
   }
 

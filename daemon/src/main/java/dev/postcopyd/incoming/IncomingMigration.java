@@ -134,13 +134,7 @@ public final class IncomingMigration implements SnapshotLoad, EngineListener {
     } catch (IOException e) {
       loadFailed(SnapshotOpening.message(e));
     } catch (OutOfMemoryError e) {
-      // It is an array of many MiB that was refused; whatever is small has room still.
-      loadFailed(
-          "not enough memory: the page bitmaps of "
-              + source
-              + " do not fit into the Java heap of "
-              + Runtime.getRuntime().maxMemory()
-              + " bytes: start postcopyd with a larger one, e.g. POSTCOPYD_JAVA_OPTIONS=-Xmx1g");
+      loadFailed(SnapshotOpening.heapTooSmall(source));
     }
   }
 

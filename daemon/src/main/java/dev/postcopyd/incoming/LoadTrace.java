@@ -2,6 +2,7 @@ package dev.postcopyd.incoming;
 
 import dev.postcopyd.posix.FileIdentity;
 import java.io.IOException;
+import java.util.Optional;
 
 /**
  * What outlives the daemon, so that a fresh one can go on with a load whose guest runs already.
@@ -16,6 +17,11 @@ public interface LoadTrace {
 
         @Override
         public void remove() {}
+
+        @Override
+        public Optional<Trace> find() {
+          return Optional.empty();
+        }
       };
 
   /**
@@ -32,4 +38,7 @@ public interface LoadTrace {
 
   /** The guest depends on nobody any more, or is gone. */
   void remove();
+
+  /** What an earlier daemon has left behind for this guest. */
+  Optional<Trace> find();
 }

@@ -89,7 +89,8 @@ public final class PausedLoadFile implements LoadTrace {
     }
   }
 
-  /** What an earlier daemon has left behind for this guest; anything odd is logged and ignored. */
+  /** Anything odd is logged and ignored. */
+  @Override
   public Optional<Trace> find() {
     try {
       if (Files.size(path) > MAX_BYTES) {

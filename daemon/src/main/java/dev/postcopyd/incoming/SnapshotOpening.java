@@ -38,6 +38,15 @@ final class SnapshotOpening {
     }
   }
 
+  /** It is an array of many MiB that was refused; whatever is small has room still. */
+  static String heapTooSmall(String source) {
+    return "not enough memory: the page bitmaps of "
+        + source
+        + " do not fit into the Java heap of "
+        + Runtime.getRuntime().maxMemory()
+        + " bytes: start postcopyd with a larger one, e.g. POSTCOPYD_JAVA_OPTIONS=-Xmx1g";
+  }
+
   static String message(IOException e) {
     String message = e.getMessage();
     return message == null ? e.toString() : message;

@@ -25,6 +25,8 @@ import java.time.Duration;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -72,7 +74,14 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   private volatile @Nullable PostcopyEngine engine;
   private volatile @Nullable MachineState machineState;
   private volatile boolean savedRunning = true;
-  private volatile boolean running;
+  private volatile Duration devicePatience = DEVICE_PATIENCE;
+
+  /** Whether the guest runs; locked while what becomes of the load is decided by it. */
+  private final AtomicBoolean running = new AtomicBoolean();
+
+  /** How the session has ended after the devices were loaded and before that was reported. */
+  private @Nullable Runnable endedBeforeRunning;
+
   private volatile boolean interrupted;
   private volatile boolean released;
   private final LoadStages stages = new LoadStages();
@@ -97,10 +106,17 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     this.destination = context.destination();
   }
 
-  /** A load that an earlier daemon has begun; it can only be recovered. */
+  /**
+   * A load that an earlier daemon has begun; it can only be recovered.
+   *
+   * @param begun what that daemon has left behind, if anything: the file has to be the same
+   */
   public static StreamMigration begunBefore(
-      LoadTrace.Trace trace, SnapshotLocation location, StreamContext context) {
-    return new StreamMigration(trace.snapshotUri(), location, context, Optional.of(trace));
+      String source,
+      SnapshotLocation location,
+      StreamContext context,
+      Optional<LoadTrace.Trace> begun) {
+    return new StreamMigration(source, location, context, begun);
   }
 
   @Override
@@ -177,22 +193,31 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
       loader.report(new LoaderEvent.RamArmed(this));
     } catch (IOException e) {
       setupFailed(e);
+    } catch (OutOfMemoryError e) {
+      setupFailed(new IOException(SnapshotOpening.heapTooSmall(source), e));
     }
   }
 
   private void check(NativeFile file) throws IOException {
     Snapshot checked = SnapshotOpening.open(file, location.offsetBytes());
-    snapshot = checked;
-    if (location.readsPagesDirectly()) {
-      checked.file().setDirectIo(true);
+    try {
+      requireTheSameFile(checked);
+      if (location.readsPagesDirectly()) {
+        checked.file().setDirectIo(true);
+      }
+      machineState =
+          checked
+              .machineState()
+              .orElseThrow(() ->
+                  new IOException(
+                      checked.name()
+                          + " is a raw memory file: without device state no QEMU can run from it"));
+    } catch (IOException e) {
+      // Nothing of it is kept: what comes next, if anything does, looks again.
+      checked.close();
+      throw e;
     }
-    machineState =
-        checked
-            .machineState()
-            .orElseThrow(() ->
-                new IOException(
-                    checked.name()
-                        + " is a raw memory file: without device state no QEMU can run from it"));
+    snapshot = checked;
   }
 
   private void connectAndHandshake() throws IOException {
@@ -291,25 +316,51 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
           .leave(
               new LoadTrace.Trace(
                   source, terms.preempt(), Objects.requireNonNull(snapshot).file().identity()));
-      current.main().send(switchover);
-      switchover = new byte[0];
-      current.startPrefetch(prefetchOrder);
-      if (!current.inbox().awaitPong(MigrationPreamble.PING_DEVICES_LOADED, DEVICE_PATIENCE)) {
-        throw new IOException(
-            "it has not loaded its device state in "
-                + DEVICE_PATIENCE.toSeconds()
-                + " s; if it has the capability postcopy-preempt, the source must have it too");
+      // Not only for the PONG: a destination that takes nothing would hold up the sending for ever.
+      CompletableFuture<Void> deadline =
+          CompletableFuture.runAsync(
+              () -> current.cut(notLoadedInTime()),
+              CompletableFuture.delayedExecutor(
+                  devicePatience.toMillis(), TimeUnit.MILLISECONDS));
+      try {
+        current.main().send(switchover);
+        switchover = new byte[0];
+        current.startPrefetch(prefetchOrder);
+        if (!current.inbox().awaitPong(MigrationPreamble.PING_DEVICES_LOADED, devicePatience)) {
+          throw new IOException(notLoadedInTime());
+        }
+      } finally {
+        boolean _ = deadline.cancel(false);
       }
     } catch (IOException e) {
       context.trace().remove();
-      setupFailed(e);
+      setupFailed(current.lostBecause().<IOException>map(IOException::new).orElse(e));
       return;
     }
-    running = true;
     stages.done("devices");
     log.info("resumed source={} {}", source, stages);
     destination.deviceStateLoaded();
-    loader.report(new LoaderEvent.DeviceStateLoaded(this));
+    Runnable ended;
+    synchronized (running) {
+      loader.report(new LoaderEvent.DeviceStateLoaded(this));
+      running.set(true);
+      ended = endedBeforeRunning;
+      endedBeforeRunning = null;
+    }
+    if (ended != null) {
+      ended.run();
+    }
+  }
+
+  private String notLoadedInTime() {
+    return "it has not loaded its device state in "
+        + devicePatience.toSeconds()
+        + " s; if it has the capability postcopy-preempt, the source must have it too";
+  }
+
+  /** Makes a destination that does not load its devices fail sooner; before the load begins. */
+  void devicePatience(Duration patience) {
+    devicePatience = patience;
   }
 
   @Override
@@ -335,7 +386,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
       current.cut(SnapshotOpening.message(e));
       return;
     }
-    running = false;
+    running.set(false);
     context.trace().remove();
     destination.completed();
     closeConnection();
@@ -351,7 +402,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
 
   @Override
   public void sessionFailed(String reason) {
-    if (running) {
+    if (running.get()) {
       destination.failed(reason);
     }
     loader.report(new LoaderEvent.LoadFailed(this, reason));
@@ -359,10 +410,14 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
 
   @Override
   public void connectionLost(String reason) {
-    // Until the guest runs the step that is under way says what has happened.
-    if (running) {
-      loader.report(new LoaderEvent.ConnectionLost(this, reason));
+    synchronized (running) {
+      if (!running.get()) {
+        // Until the guest runs the step that is under way says what has happened.
+        endedBeforeRunning = () -> connectionLost(reason);
+        return;
+      }
     }
+    loader.report(new LoaderEvent.ConnectionLost(this, reason));
   }
 
   @Override
@@ -381,11 +436,10 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
 
   @Override
   public void recover(String uri) {
-    running = true;
+    running.set(true);
     try {
       if (snapshot == null) {
         check(location.open());
-        requireTheSameSnapshot();
         opened.complete(null);
       }
       if (table == null) {
@@ -397,12 +451,13 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
       resume(connected);
     } catch (IOException e) {
       recoveryFailed(SnapshotOpening.message(e));
+    } catch (OutOfMemoryError e) {
+      recoveryFailed(SnapshotOpening.heapTooSmall(source));
     }
   }
 
   /** Pages of another snapshot would be the guest's end. */
-  private void requireTheSameSnapshot() throws IOException {
-    Snapshot checked = Objects.requireNonNull(snapshot);
+  private void requireTheSameFile(Snapshot checked) throws IOException {
     FileIdentity now = checked.file().identity();
     if (begun
         .filter(trace ->
@@ -410,11 +465,10 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
                 || trace.identity().sizeBytes() != now.sizeBytes()
                 || trace.identity().mtimeNanos() != now.mtimeNanos())
         .isPresent()) {
-      snapshot = null;
-      checked.close();
       throw new IOException(
           checked.name()
-              + " is not the file that the guest was started from: it was replaced or written to");
+              + " is not the file that the guest was started from: it was replaced or written to."
+              + " Put that one back, with its modification time, and recover again");
     }
   }
 

@@ -18,6 +18,7 @@ import dev.postcopyd.postcopy.migration.ReturnPathInbox;
 import dev.postcopyd.postcopy.migration.StreamPagePlacer;
 import dev.postcopyd.stream.ReturnPathMessage;
 import java.io.IOException;
+import java.util.Optional;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.LongSupplier;
 import org.jspecify.annotations.Nullable;
@@ -72,6 +73,7 @@ final class StreamSession
   private final AtomicReference<@Nullable End> end = new AtomicReference<>();
   private volatile @Nullable PageChannel preempt;
   private volatile boolean endingSent;
+  private volatile @Nullable String lostBecause;
   private @Nullable EagerLoader eagerLoader;
 
   /**
@@ -101,8 +103,13 @@ final class StreamSession
       socket.close();
       throw e;
     }
-    return new StreamSession(
-        socket, ownChannelForFaults, table, handler, metrics, faultOrder, bytesPerSecond, owner);
+    try {
+      return new StreamSession(
+          socket, ownChannelForFaults, table, handler, metrics, faultOrder, bytesPerSecond, owner);
+    } catch (RuntimeException | Error e) {
+      socket.close(); // bitmaps are large
+      throw e;
+    }
   }
 
   private StreamSession(
@@ -157,8 +164,13 @@ final class StreamSession
   /** Takes the second connection over. */
   void openPreemptChannel(int fd) throws IOException {
     StreamSocket socket = StreamSocket.adopt(fd, main.socket().name() + " (preempt)");
-    if (socket.isTcp()) {
-      socket.prepareTcp(TCP_UNSENT_BYTES);
+    try {
+      if (socket.isTcp()) {
+        socket.prepareTcp(TCP_UNSENT_BYTES);
+      }
+    } catch (IOException | RuntimeException e) {
+      socket.close();
+      throw e;
     }
     PageChannel channel = new PageChannel(socket, table.blocks(), OWN_CHANNEL_RECORDS);
     preempt = channel;
@@ -244,12 +256,18 @@ final class StreamSession
   private void lose(String reason) {
     if (end.compareAndSet(null, End.LOST)) {
       String whole = "connection to " + main.socket().name() + " lost: " + reason;
+      lostBecause = whole;
       shutDown(whole);
       engine.fail(whole);
       owner.connectionLost(whole);
     } else {
       inbox.end(reason);
     }
+  }
+
+  /** How the connection was lost, if it was. */
+  Optional<String> lostBecause() {
+    return Optional.ofNullable(lostBecause);
   }
 
   /** Cuts the connection, as if the network had. */

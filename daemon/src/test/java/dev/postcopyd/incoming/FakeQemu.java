@@ -43,6 +43,7 @@ final class FakeQemu implements AutoCloseable {
   final List<String> commands = new ArrayList<>();
   final CountDownLatch running = new CountDownLatch(1);
   final CountDownLatch ended = new CountDownLatch(1);
+  private final CountDownLatch closing = new CountDownLatch(1);
   volatile String machineType = "";
   volatile long advisedPageSizes;
 
@@ -52,6 +53,9 @@ final class FakeQemu implements AutoCloseable {
   private final List<Throwable> problems = new ArrayList<>();
   private volatile boolean refuseAfterHeader;
   private volatile boolean silentBeforeRun;
+  private volatile boolean diesAtRun;
+  private volatile boolean deafAtThePackage;
+  private volatile String discardedBlock = "";
   private volatile int cutAfterPages = Integer.MAX_VALUE;
   private final AtomicInteger pages = new AtomicInteger();
   private volatile @Nullable DataOutputStream back;
@@ -74,6 +78,23 @@ final class FakeQemu implements AutoCloseable {
   FakeQemu dyingBeforeRun() {
     silentBeforeRun = true;
     return this;
+  }
+
+  /** Says that its devices are loaded, and is gone. */
+  FakeQemu dyingAtRun() {
+    diesAtRun = true;
+    return this;
+  }
+
+  /** Reads nothing any more once the devices are to come. */
+  FakeQemu deafAtThePackage() {
+    deafAtThePackage = true;
+    return this;
+  }
+
+  /** Takes the pages of this block without keeping them. */
+  void discarding(String block) {
+    discardedBlock = block;
   }
 
   /** The network breaks in the middle of this page record. */
@@ -230,7 +251,12 @@ final class FakeQemu implements AutoCloseable {
       }
       case 3 -> advisedPageSizes = ByteBuffer.wrap(payload).getLong();
       case 6 -> require(payload[0] == 0 && payload.length >= 19, "discard");
-      case 7 -> readPackage(in.readNBytes(ByteBuffer.wrap(payload).getInt()));
+      case 7 -> {
+        if (deafAtThePackage) {
+          awaitEnd();
+        }
+        readPackage(in.readNBytes(ByteBuffer.wrap(payload).getInt()));
+      }
       case 9 -> {
         ByteBuffer one = ByteBuffer.allocate(4).putInt(1);
         synchronized (this) {
@@ -240,6 +266,16 @@ final class FakeQemu implements AutoCloseable {
       case 10 -> sendBitmap(new String(payload, 1, payload[0], StandardCharsets.US_ASCII));
       default -> throw new IllegalStateException("command " + id);
     }
+  }
+
+  /** Until the test ends; the other side's end is not noticed. */
+  private void awaitEnd() throws IOException {
+    try {
+      closing.await();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+    throw new EOFException();
   }
 
   /** LISTEN, devices, PING, RUN; the devices are as opaque here as there. */
@@ -257,6 +293,10 @@ final class FakeQemu implements AutoCloseable {
     }
     synchronized (this) {
       message(2, ping);
+    }
+    if (diesAtRun) {
+      cut();
+      throw new EOFException();
     }
     running.countDown();
   }
@@ -295,6 +335,9 @@ final class FakeQemu implements AutoCloseable {
   }
 
   private synchronized void place(String block, int offset, byte[] page) {
+    if (block.equals(discardedBlock)) {
+      return;
+    }
     byte[] bytes = memoryOf(block);
     require(!receivedOf(block).get(offset / PAGE), "page twice: " + block + " " + offset);
     System.arraycopy(page, 0, bytes, offset, PAGE);
@@ -368,6 +411,7 @@ final class FakeQemu implements AutoCloseable {
 
   @Override
   public void close() throws IOException {
+    closing.countDown();
     listener.close();
     cut();
     for (int i = 0; i < threadCount(); i++) {

@@ -26,7 +26,9 @@ import java.io.IOException;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.time.Duration;
 import java.util.Arrays;
 import java.util.BitSet;
 import java.util.List;
@@ -38,6 +40,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.RepeatedTest;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -61,6 +64,8 @@ class StreamMigrationIT {
   private CountDownLatch mayLoad = new CountDownLatch(0);
   private Path socket;
   private int descriptorsBefore;
+  private volatile boolean heapIsFull;
+  private Optional<LoadTrace.Trace> begun = Optional.empty();
 
   @BeforeEach
   void listen() throws IOException {
@@ -297,6 +302,114 @@ class StreamMigrationIT {
     }
   }
 
+  /** The devices are loaded, and in the same moment the connection is gone. */
+  @RepeatedTest(20)
+  void aConnectionThatIsLostAsTheGuestBeginsToRunIsNoticed() throws Exception {
+    mayLoad = new CountDownLatch(1);
+    try (FakeQemu _ = new FakeQemu(socket, Map.of()).dyingAtRun()) {
+      StreamMigration _ = start(GoldenSnapshot.of("pc").file(), 0, StreamDestination.Options.NONE);
+      awaitStatus(LoadStatus.POSTCOPY_PAUSED);
+      assertThat(statuses)
+          .containsExactly(
+              LoadStatus.SETUP,
+              LoadStatus.POSTCOPY_DEVICE,
+              LoadStatus.POSTCOPY_ACTIVE,
+              LoadStatus.POSTCOPY_PAUSED);
+      mayLoad.countDown();
+    }
+  }
+
+  /** It takes the connection, answers, and then reads no more: sending would wait for ever. */
+  @Test
+  void aDestinationThatTakesNoDevicesIsGivenUp() throws Exception {
+    try (FakeQemu _ = new FakeQemu(socket, Map.of()).deafAtThePackage()) {
+      StreamMigration load =
+          newLoad(loader, GoldenSnapshot.of("pc").file(), 0, StreamDestination.Options.NONE);
+      load.devicePatience(Duration.ofSeconds(1));
+      loader.submit(new LoaderEvent.LoadRequested(load)).get();
+      assertThat(awaitFailure())
+          .contains("has not loaded its device state in 1 s")
+          .contains("has to be started anew");
+      assertThat(traces).hasValue(0);
+    }
+  }
+
+  @Test
+  void bitmapsThatDoNotFitIntoTheHeapSayWhatToDo() throws Exception {
+    heapIsFull = true;
+    try (FakeQemu _ = new FakeQemu(socket, Map.of())) {
+      StreamMigration _ = start(GoldenSnapshot.of("pc").file(), 0, StreamDestination.Options.NONE);
+      assertThat(awaitFailure()).contains("POSTCOPYD_JAVA_OPTIONS=-Xmx");
+    }
+  }
+
+  @Test
+  void aRecoveryWithoutRoomInTheHeapLeavesTheGuestPaused() throws Exception {
+    Path file = GoldenSnapshot.of("pc").file();
+    heapIsFull = true;
+    StreamMigration load = newLoad(loader, file, 0, StreamDestination.Options.NONE);
+    loader.submit(new LoaderEvent.PausedLoadFound(load, "left behind")).get();
+    loader.submit(new LoaderEvent.RecoverRequested("unix:" + socket)).get();
+    awaitCount(LoadStatus.POSTCOPY_PAUSED, 2);
+    assertThat(((LoaderState.PostcopyPaused) loader.state()).reason())
+        .contains("POSTCOPYD_JAVA_OPTIONS=-Xmx");
+  }
+
+  /** Nothing of another file is sent, however often it is tried; the right one is. */
+  @Test
+  void aFileThatWasReplacedIsNotSentToARunningGuest() throws Exception {
+    Path file = directory.resolve("copy.mr");
+    Files.copy(GoldenSnapshot.of("pc").file(), file);
+    try (FakeQemu qemu = new FakeQemu(socket, Map.of())) {
+      mayLoad = new CountDownLatch(1);
+      Loader dying = new Loader();
+      StreamMigration first = newLoad(dying, file, 0, StreamDestination.Options.NONE);
+      dying.submit(new LoaderEvent.LoadRequested(first)).get();
+      assertThat(qemu.running.await(20, TimeUnit.SECONDS)).isTrue();
+      qemu.touch("pc.ram", 12 * 4096);
+      dying.close();
+      mayLoad.countDown();
+      try (NativeFile opened = NativeFile.open(file, NativeFile.Mode.READ)) {
+        begun = Optional.of(new LoadTrace.Trace("file:" + file, false, opened.identity()));
+      }
+      Path moved = directory.resolve("moved.mr");
+      Files.move(file, moved);
+      Files.copy(moved, file);
+
+      StreamMigration second = newLoad(loader, file, 0, StreamDestination.Options.NONE);
+      loader.submit(new LoaderEvent.PausedLoadFound(second, "left behind")).get();
+      for (int attempt = 2; attempt <= 3; attempt++) {
+        loader.submit(new LoaderEvent.RecoverRequested("unix:" + socket)).get();
+        awaitCount(LoadStatus.POSTCOPY_PAUSED, attempt);
+        assertThat(((LoaderState.PostcopyPaused) loader.state()).reason())
+            .contains(file.toString())
+            .contains("is not the file that the guest was started from");
+      }
+      Files.move(moved, file, StandardCopyOption.REPLACE_EXISTING);
+      loader.submit(new LoaderEvent.RecoverRequested("unix:" + socket)).get();
+      awaitStatus(LoadStatus.COMPLETED);
+      assertSameBytes(qemu, file, 0);
+    }
+  }
+
+  /** A destination that is another machine, or means no good, does not fill the heap. */
+  @Test
+  void endlessRequestsForUnknownMemoryEndTheConnection() throws Exception {
+    mayLoad = new CountDownLatch(1);
+    try (FakeQemu qemu = new FakeQemu(socket, Map.of("big", 1 << 30))) {
+      StreamMigration _ = start(GoldenSnapshot.of("pc").file(), 0, StreamDestination.Options.NONE);
+      awaitStatus(LoadStatus.POSTCOPY_ACTIVE);
+      qemu.discarding("big");
+      qemu.request("big", 0);
+      qemu.request("big", 1 << 30);
+      awaitStatus(LoadStatus.POSTCOPY_PAUSED);
+      assertThat(((LoaderState.PostcopyPaused) loader.state()).reason())
+          .contains("block big")
+          .contains("must be the same machine");
+      mayLoad.countDown();
+    }
+  }
+
   @Test
   void nonsenseOnTheReturnPathPausesTheLoad() throws Exception {
     mayLoad = new CountDownLatch(1);
@@ -369,21 +482,33 @@ class StreamMigrationIT {
           public void remove() {
             traces.set(0);
           }
+
+          @Override
+          public Optional<Trace> find() {
+            return Optional.empty();
+          }
         };
-    return new StreamMigration(
-        "file:" + file,
-        new SnapshotLocation.AtPath(file, offset),
+    StreamContext context =
         new StreamContext(
             with,
             metrics,
             new StreamDestination(new StreamAddress.Unix(socket), options),
-            (snapshot, _) -> new SnapshotPageHandler(snapshot, PageSize.SIZE_2M),
+            (snapshot, _) -> {
+              if (heapIsFull) {
+                throw new OutOfMemoryError("Java heap space");
+              }
+              return new SnapshotPageHandler(snapshot, PageSize.SIZE_2M);
+            },
             () -> {},
             false,
             // At a byte a second nothing follows the first run until the limit is lifted.
             () -> mayLoad.getCount() == 0 ? 0 : 1,
             new WorkingSetChoice.Off(),
-            trace));
+            trace);
+    SnapshotLocation location = new SnapshotLocation.AtPath(file, offset);
+    return begun.isPresent()
+        ? StreamMigration.begunBefore("file:" + file, location, context, begun)
+        : new StreamMigration("file:" + file, location, context);
   }
 
   private String awaitFailure() throws InterruptedException {

@@ -37,6 +37,9 @@ public final class StreamPagePlacer implements PagePlacer {
     void sendingFailed(IOException cause);
   }
 
+  /** A GiB of them; they are remembered one by one. */
+  private static final int MAX_UNKNOWN_PAGES = 1 << 18;
+
   private record UnknownPage(String blockName, long offsetBytes) {}
 
   public StreamPagePlacer(RamBlockTable table, PageChannel main, BrokenStream broken) {
@@ -105,6 +108,16 @@ public final class StreamPagePlacer implements PagePlacer {
   synchronized void placeUnknown(String blockName, long startBytes, long lengthBytes)
       throws IOException {
     for (long done = 0; done < lengthBytes; done += StreamFormat.TARGET_PAGE_SIZE.bytes()) {
+      if (answeredUnknown.size() >= MAX_UNKNOWN_PAGES) {
+        throw new IOException(
+            "the destination has asked for more than "
+                + MAX_UNKNOWN_PAGES
+                + " pages that the snapshot does not have, at last at offset "
+                + (startBytes + done)
+                + " of block "
+                + blockName
+                + ": it must be the same machine");
+      }
       if (answeredUnknown.add(new UnknownPage(blockName, startBytes + done))) {
         channel(Urgency.FAULT).sendZeroOfUnknown(blockName, startBytes + done, 1);
       }
