@@ -48,7 +48,10 @@ public interface PostcopyDestination extends AutoCloseable {
   /** The destination has its device state: the guest runs, or may be started. */
   void deviceStateLoaded();
 
-  /** The load has failed after the guest was told to run: it must not go on without its memory. */
+  /**
+   * The load has failed after the guest was told to run: it waits wherever memory is missing, until a
+   * fresh daemon goes on. Must not make that impossible.
+   */
   void failed(String reason);
 
   /**

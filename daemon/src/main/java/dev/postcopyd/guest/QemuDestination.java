@@ -232,7 +232,7 @@ public final class QemuDestination implements PostcopyDestination {
           closed
               ? "the load is being given up"
               : name()
-                  + " waits for no connection: it has a migration that is not complete, which can only be recovered, or does not answer");
+                  + " waits for no connection: it has a migration that is not complete, which a fresh postcopyd recovers, or does not answer");
     }
     return UnixSocket.connect(socket);
   }
@@ -279,20 +279,14 @@ public final class QemuDestination implements PostcopyDestination {
   @Override
   public void deviceStateLoaded() {}
 
-  /** The vCPUs must not wait in faults for ever, nor go on when the rest is missing. */
+  /**
+   * QEMU pauses its migration by itself when the connection ends, and its guest waits wherever
+   * memory is missing. A {@code stop} would wait for vCPUs that wait in such a fault, and the main
+   * loop with it (10.0.2): then no fresh daemon could even negotiate, and the guest would be lost.
+   */
   @Override
   public void failed(String reason) {
-    var _ =
-        calls
-            .ask("stop")
-            .whenComplete((_, failure) -> {
-              if (failure == null) {
-                LOG.warn("guest stopped destination={} reason=\"{}\"", name(), reason);
-              } else {
-                LOG.error(
-                    "guest not stopped destination={} cause=\"{}\"", name(), failure.getMessage());
-              }
-            });
+    LOG.warn("the guest waits for its memory destination={} reason=\"{}\"", name(), reason);
   }
 
   @Override

@@ -402,10 +402,17 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
 
   @Override
   public void sessionFailed(String reason) {
-    if (running.get()) {
-      destination.failed(reason);
+    if (!running.get()) {
+      loader.report(new LoaderEvent.LoadFailed(this, reason));
+      return;
     }
-    loader.report(new LoaderEvent.LoadFailed(this, reason));
+    destination.failed(reason);
+    loader.report(
+        new LoaderEvent.LoadFailed(
+            this,
+            reason
+                + ". The guest waits for the rest of its memory: once the snapshot can be read"
+                + " again, a fresh postcopyd goes on"));
   }
 
   @Override

@@ -9,8 +9,12 @@ import dev.postcopyd.lab.QemuLab;
 import dev.postcopyd.lab.QemuOptions;
 import dev.postcopyd.lab.QemuProcess;
 import dev.postcopyd.lab.QmpConnection;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.FileTime;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -295,6 +299,100 @@ class QemuGuestE2E {
         qmp.execute("cont");
         assertWhole(qemu);
       }
+    }
+  }
+
+  /** The guest waits for pages that nobody can read, until somebody can again. */
+  @Test
+  void aSnapshotThatBecomesUnreadableIsNamedAndTheGuestGoesOnWhenItIsWholeAgain()
+      throws Exception {
+    save(true);
+    Path copy = Files.createTempFile(lab.root().resolve("daemon/target"), "e2e", ".copy");
+    try (QemuProcess qemu = destination()) {
+      try (Daemon daemon = daemon(Optional.empty());
+          QmpConnection qmp = QmpConnection.to(socket)) {
+        qmp.execute("migrate-set-parameters", SLOWLY);
+        load(qmp, uri());
+        qmp.awaitMigration("postcopy-active");
+        Files.copy(snapshot, copy, StandardCopyOption.REPLACE_EXISTING);
+        FileTime before = Files.getLastModifiedTime(snapshot);
+        truncate(2 << 20);
+
+        assertThatThrownBy(() -> qmp.awaitMigration("completed"))
+            .hasMessageContaining(snapshot.toString())
+            .hasMessageContaining("offset")
+            .hasMessageContaining("a fresh postcopyd goes on");
+
+        qemu.qmp().awaitMigration("postcopy-paused");
+        // Its main loop is free: else no fresh daemon could say anything to it.
+        assertThat(qemu.qmp().execute("query-status").path("status").asString("")).isNotEmpty();
+        fill(copy);
+        Files.setLastModifiedTime(snapshot, before);
+        assertThat(daemon.errorDesc().orElse("")).contains("offset");
+      }
+      try (Daemon _ = daemon(Optional.empty());
+          QmpConnection qmp = QmpConnection.to(socket)) {
+        while (!qmp.execute("query-migrate").path("status").asString("").equals("completed")) {
+          Thread.sleep(10);
+        }
+        assertWhole(qemu);
+      }
+    } finally {
+      Files.deleteIfExists(copy);
+    }
+  }
+
+  private void truncate(long bytes) throws Exception {
+    try (FileChannel file = FileChannel.open(snapshot, StandardOpenOption.WRITE)) {
+      file.truncate(bytes);
+    }
+  }
+
+  /** The same file, as it was. */
+  private void fill(Path from) throws Exception {
+    try (FileChannel in = FileChannel.open(from);
+        FileChannel out = FileChannel.open(snapshot, StandardOpenOption.WRITE)) {
+      long done = 0;
+      while (done < in.size()) {
+        done += in.transferTo(done, in.size() - done, out.position(done));
+      }
+    }
+  }
+
+  /** Pages of another snapshot would be the guest's end. */
+  @ParameterizedTest
+  @ValueSource(booleans = {true, false})
+  void aReplacedSnapshotIsNotSentToTheGuest(boolean isTold) throws Exception {
+    save(true);
+    Path moved = snapshot.resolveSibling(snapshot.getFileName() + ".moved");
+    try (QemuProcess qemu = destination()) {
+      try (Daemon _ = daemon(Optional.empty());
+          QmpConnection qmp = QmpConnection.to(socket)) {
+        qmp.execute("migrate-set-parameters", SLOWLY);
+        load(qmp, uri());
+        qmp.awaitMigration("postcopy-active");
+        Thread.sleep(200);
+      }
+      qemu.qmp().awaitMigration("postcopy-paused");
+      Files.move(snapshot, moved);
+      Files.copy(moved, snapshot);
+      try (Daemon daemon = daemon(isTold ? Optional.of(uri()) : Optional.empty());
+          QmpConnection qmp = QmpConnection.to(socket)) {
+        while (!daemon.errorDesc().orElse("").contains("is not the file")) {
+          assertThat(daemon.status().wireName()).isNotEqualTo("completed");
+          Thread.sleep(10);
+        }
+        assertThat(qemu.qmp().execute("query-migrate").path("status").asString())
+            .isEqualTo("postcopy-paused");
+        Files.move(moved, snapshot, StandardCopyOption.REPLACE_EXISTING);
+        qmp.execute("migrate-recover", Map.of("uri", "unix:/not/used"));
+        while (!qmp.execute("query-migrate").path("status").asString("").equals("completed")) {
+          Thread.sleep(10);
+        }
+        assertWhole(qemu);
+      }
+    } finally {
+      Files.deleteIfExists(moved);
     }
   }
 }
