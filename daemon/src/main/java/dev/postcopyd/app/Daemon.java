@@ -46,6 +46,7 @@ import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.SocketAddress;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -215,13 +216,26 @@ public final class Daemon implements AutoCloseable {
     };
   }
 
-  /** Beside the first unix socket, for only that is known to be the daemon's own. */
+  /**
+   * Beside the first unix socket, for only that is known to be the daemon's own. Without one (restore)
+   * beside the monitor, if that is possible: the same command must not go on with another file.
+   */
   private static Optional<PausedLoadFile> trace(DaemonConfig config) {
     return config.qmp().stream()
         .filter(SocketSpec.Unix.class::isInstance)
         .map(spec -> Path.of(((SocketSpec.Unix) spec).path() + ".load"))
         .findFirst()
+        .or(() -> besideMonitor(config.guest()))
         .map(path -> new PausedLoadFile(path, config.guest().toString()));
+  }
+
+  private static Optional<Path> besideMonitor(GuestSpec guest) {
+    if (!(guest instanceof GuestSpec.Qemu qemu)) {
+      return Optional.empty();
+    }
+    Path path = Path.of(qemu.monitor().toAbsolutePath() + ".load");
+    Path directory = path.getParent();
+    return directory != null && Files.isWritable(directory) ? Optional.of(path) : Optional.empty();
   }
 
   /** A guest that an earlier daemon has left without the rest of its memory. */

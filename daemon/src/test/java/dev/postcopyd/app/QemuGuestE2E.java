@@ -395,4 +395,49 @@ class QemuGuestE2E {
       Files.deleteIfExists(moved);
     }
   }
+
+  /** As postcopyd restore, whose second run must not take another file for the first one's. */
+  @Test
+  void aDaemonWithoutASocketGoesOnWithTheSameFileOnly() throws Exception {
+    save(true);
+    Path moved = snapshot.resolveSibling(snapshot.getFileName() + ".moved");
+    try (QemuProcess qemu = destination()) {
+      qemu.qmp().execute("migrate-set-parameters", SLOWLY);
+      try (Daemon daemon = withoutSocket()) {
+        awaitStatus(daemon, "postcopy-active");
+        // Else a main loop that waits for a page might negotiate with nobody.
+        Thread.sleep(500);
+      }
+      qemu.qmp().awaitMigration("postcopy-paused");
+      Files.move(snapshot, moved);
+      Files.copy(moved, snapshot);
+      try (Daemon daemon = withoutSocket()) {
+        while (!daemon.errorDesc().orElse("").contains("is not the file")) {
+          assertThat(daemon.status().wireName()).isNotEqualTo("completed");
+          Thread.sleep(5);
+        }
+      }
+      Files.move(moved, snapshot, StandardCopyOption.REPLACE_EXISTING);
+      try (Daemon daemon = withoutSocket()) {
+        awaitStatus(daemon, "completed");
+      }
+      assertWhole(qemu);
+      assertThat(directory.resolve("monitor.load")).doesNotExist();
+    } finally {
+      Files.deleteIfExists(moved);
+    }
+  }
+
+  private Daemon withoutSocket() throws Exception {
+    return Daemon.start(
+        DaemonConfig.of(List.of())
+            .withGuest(GuestSpec.parse("qemu:" + monitor))
+            .withIncoming(Optional.of(uri())));
+  }
+
+  private static void awaitStatus(Daemon daemon, String status) throws Exception {
+    while (!daemon.status().wireName().equals(status)) {
+      Thread.sleep(5);
+    }
+  }
 }
