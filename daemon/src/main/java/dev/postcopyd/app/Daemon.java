@@ -217,8 +217,9 @@ public final class Daemon implements AutoCloseable {
   }
 
   /**
-   * Beside the first unix socket, for only that is known to be the daemon's own. Without one (restore)
-   * beside the monitor, if that is possible: the same command must not go on with another file.
+   * Beside the first unix socket, for only that is known to be the daemon's own. Without one
+   * (restore) beside the monitor, if that is possible: the same command must not go on with another
+   * file.
    */
   private static Optional<PausedLoadFile> trace(DaemonConfig config) {
     return config.qmp().stream()

@@ -49,8 +49,8 @@ public interface PostcopyDestination extends AutoCloseable {
   void deviceStateLoaded();
 
   /**
-   * The load has failed after the guest was told to run: it waits wherever memory is missing, until a
-   * fresh daemon goes on. Must not make that impossible.
+   * The load has failed after the guest was told to run: it waits wherever memory is missing, until
+   * a fresh daemon goes on. Must not make that impossible.
    */
   void failed(String reason);
 

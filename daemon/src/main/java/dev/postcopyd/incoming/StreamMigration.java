@@ -320,8 +320,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
       CompletableFuture<Void> deadline =
           CompletableFuture.runAsync(
               () -> current.cut(notLoadedInTime()),
-              CompletableFuture.delayedExecutor(
-                  devicePatience.toMillis(), TimeUnit.MILLISECONDS));
+              CompletableFuture.delayedExecutor(devicePatience.toMillis(), TimeUnit.MILLISECONDS));
       try {
         current.main().send(switchover);
         switchover = new byte[0];

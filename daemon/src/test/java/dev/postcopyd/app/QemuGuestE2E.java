@@ -304,8 +304,7 @@ class QemuGuestE2E {
 
   /** The guest waits for pages that nobody can read, until somebody can again. */
   @Test
-  void aSnapshotThatBecomesUnreadableIsNamedAndTheGuestGoesOnWhenItIsWholeAgain()
-      throws Exception {
+  void aSnapshotThatBecomesUnreadableIsNamedAndTheGuestGoesOnWhenItIsWholeAgain() throws Exception {
     save(true);
     Path copy = Files.createTempFile(lab.root().resolve("daemon/target"), "e2e", ".copy");
     try (QemuProcess qemu = destination()) {
