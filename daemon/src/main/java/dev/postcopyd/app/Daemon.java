@@ -3,38 +3,22 @@ package dev.postcopyd.app;
 import dev.postcopyd.control.CommandTable;
 import dev.postcopyd.control.ControlCommands;
 import dev.postcopyd.control.DescriptorCommands;
-import dev.postcopyd.control.GuestLoads;
 import dev.postcopyd.control.HumanMonitor;
 import dev.postcopyd.control.LocalMigrations;
 import dev.postcopyd.control.MigrationCommands;
 import dev.postcopyd.control.MigrationControl;
-import dev.postcopyd.control.MigrationSettings;
 import dev.postcopyd.control.MonitorGreeting;
 import dev.postcopyd.control.MonitorProxy;
-import dev.postcopyd.control.QemuLoads;
 import dev.postcopyd.control.QmpServer;
 import dev.postcopyd.control.QmpServerSettings;
-import dev.postcopyd.control.SocketSpec;
-import dev.postcopyd.control.StreamLoads;
 import dev.postcopyd.fds.FdSets;
-import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.guest.LocalGuest;
-import dev.postcopyd.incoming.FaultPathSelfTest;
-import dev.postcopyd.incoming.IncomingContext;
-import dev.postcopyd.incoming.LoadTrace;
-import dev.postcopyd.incoming.PausedLoadFile;
 import dev.postcopyd.incoming.SnapshotLoad;
-import dev.postcopyd.incoming.StreamPathSelfTest;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.HttpEndpoint;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.monitor.QemuMonitor;
-import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.message.QmpVersion;
-import dev.postcopyd.qmp.schema.HonouredCapabilities;
-import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
-import dev.postcopyd.qmp.schema.MigrationCapability;
-import dev.postcopyd.qmp.schema.MigrationCapabilityStatus;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.QmpEvents;
 import dev.postcopyd.qmp.schema.QmpSchema;
@@ -46,10 +30,7 @@ import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.SocketAddress;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.time.Duration;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
@@ -83,44 +64,19 @@ public final class Daemon implements AutoCloseable {
   private final PostcopyMetrics metrics = new PostcopyMetrics(registry);
   private final Loader loader = new Loader();
   private final FdSets fdSets = new FdSets();
-  private final MigrationSettings settings;
-  private final SelfTestResult selfTest;
+  private final GuestParts guestParts;
   private final QmpServer server;
-  private final GuestLoads loads;
   private final LocalMigrations migrations;
-  private final MigrationControl control;
+  private final LoadAtStart loadAtStart;
   private final CountDownLatch ended = new CountDownLatch(1);
   private final AtomicBoolean closed = new AtomicBoolean();
   private final AtomicInteger exitCode = new AtomicInteger();
   private final AtomicReference<@Nullable String> endReason = new AtomicReference<>();
-  private final @Nullable QemuMonitor monitor;
   private final @Nullable MonitorProxy proxy;
   private @Nullable HttpEndpoint http;
 
   private Daemon(DaemonConfig config, boolean rehearsal) throws IOException {
-    monitor =
-        config.guest() instanceof GuestSpec.Qemu qemu ? new QemuMonitor(qemu.monitor()) : null;
-    selfTest =
-        SelfTestResult.start(
-            rehearsal
-                ? () -> {}
-                : switch (config.guest()) {
-                  case GuestSpec.Memory _ -> Daemon::testFaultPath;
-                  case GuestSpec.Stream _ -> StreamPathSelfTest::run;
-                  case GuestSpec.Qemu _ -> QemuPathSelfTest::run;
-                });
-    settings =
-        switch (config.guest()) {
-          case GuestSpec.Memory _ ->
-              new MigrationSettings(
-                  HonouredCapabilities.MEMORY_GUEST, () -> selfTest.trouble().orElse(null));
-          // The userfaultfd is on the other side.
-          case GuestSpec.Stream _ ->
-              new MigrationSettings(HonouredCapabilities.STREAM_GUEST, () -> null);
-          // QEMU judges.
-          case GuestSpec.Qemu _ ->
-              new MigrationSettings(HonouredCapabilities.all("qemu"), () -> null);
-        };
+    guestParts = new GuestParts(config, rehearsal, loader, metrics);
     QmpVersion version =
         new QmpVersion(
             QEMU_RELEASE[0],
@@ -129,20 +85,26 @@ public final class Daemon implements AutoCloseable {
             "postcopyd " + ProductVersion.current());
     CommandTable table = new CommandTable(QmpSchema.STANDARD);
     QmpServerSettings limits = QmpServerSettings.of(version);
+    QemuMonitor monitor = guestParts.monitor();
     server =
         monitor == null
             ? new QmpServer(limits, table)
             : new QmpServer(limits, table, new MonitorGreeting(monitor, version));
-    loads = loads(config);
     migrations =
         LocalMigrations.reportingTo(
-            server, settings, loads, loader, metrics, () -> end(1, "a load has failed"));
-    control = migrations.control(fdSets, config.exitOnError());
+            server,
+            guestParts.settings(),
+            guestParts.loads(),
+            loader,
+            metrics,
+            () -> end(1, "a load has failed"));
+    MigrationControl control = migrations.control(fdSets, config.exitOnError());
+    loadAtStart = new LoadAtStart(config, guestParts, migrations, control, fdSets);
     if (monitor == null) {
       proxy = null;
-      registerOwn(table, config, version);
+      registerOwn(table, config, version, control);
     } else {
-      proxy = MonitorProxy.register(table, server, monitor, fdSets, settings, control);
+      proxy = MonitorProxy.register(table, server, monitor, fdSets, guestParts.settings(), control);
       monitor.addListener(new GuestEnd());
     }
     for (MigrationStatus status : MigrationStatus.values()) {
@@ -151,14 +113,15 @@ public final class Daemon implements AutoCloseable {
   }
 
   /** All commands are the daemon's, because there is no QEMU behind it. */
-  private void registerOwn(CommandTable table, DaemonConfig config, QmpVersion version) {
+  private void registerOwn(
+      CommandTable table, DaemonConfig config, QmpVersion version, MigrationControl control) {
     ControlCommands.register(
         table,
         new ControlCommands.Identity(version, config.name().orElse(null), config.uuid(), target()),
         server,
         () -> end(0, "quit"));
     DescriptorCommands.register(table, fdSets);
-    MigrationCommands.register(table, control, settings);
+    MigrationCommands.register(table, control, guestParts.settings());
     HumanMonitor.register(table);
   }
 
@@ -169,96 +132,6 @@ public final class Daemon implements AutoCloseable {
       migrations.guestEnded(
           "QEMU (pid " + last.peer().pid() + ") has ended, and its guest with it");
     }
-  }
-
-  /** In the run that makes the AOT cache every kind of guest has its turn. */
-  private static void testFaultPath() throws IOException {
-    FaultPathSelfTest.run();
-    if (Boolean.getBoolean("postcopyd.training")) {
-      QemuPathSelfTest.run();
-    }
-  }
-
-  private GuestLoads loads(DaemonConfig config) {
-    return switch (config.guest()) {
-      case GuestSpec.Memory memory ->
-          GuestLoads.memory(
-              new IncomingContext(
-                  loader,
-                  metrics,
-                  memory.layout(),
-                  config.handlers(),
-                  selfTest::await,
-                  config.eagerThreads(),
-                  config.workingSet()));
-      case GuestSpec.Stream stream ->
-          new StreamLoads(
-              stream.address(),
-              stream.options(),
-              loader,
-              metrics,
-              config.handlers(),
-              selfTest::await,
-              () -> settings.view().parameters().maxPostcopyBandwidth(),
-              config.workingSet(),
-              trace(config).<LoadTrace>map(file -> file).orElse(LoadTrace.NONE));
-      case GuestSpec.Qemu qemu ->
-          new QemuLoads(
-              Objects.requireNonNull(monitor),
-              qemu.options(),
-              loader,
-              metrics,
-              config.handlers(),
-              selfTest::await,
-              () -> settings.view().parameters().maxPostcopyBandwidth(),
-              config.workingSet(),
-              trace(config).<LoadTrace>map(file -> file).orElse(LoadTrace.NONE));
-    };
-  }
-
-  /**
-   * Beside the first unix socket, for only that is known to be the daemon's own. Without one
-   * (restore) beside the monitor, if that is possible: the same command must not go on with another
-   * file.
-   */
-  private static Optional<PausedLoadFile> trace(DaemonConfig config) {
-    return config.qmp().stream()
-        .filter(SocketSpec.Unix.class::isInstance)
-        .map(spec -> Path.of(((SocketSpec.Unix) spec).path() + ".load"))
-        .findFirst()
-        .or(() -> besideMonitor(config.guest()))
-        .map(path -> new PausedLoadFile(path, config.guest().toString()));
-  }
-
-  private static Optional<Path> besideMonitor(GuestSpec guest) {
-    if (!(guest instanceof GuestSpec.Qemu qemu)) {
-      return Optional.empty();
-    }
-    Path path = Path.of(qemu.monitor().toAbsolutePath() + ".load");
-    Path directory = path.getParent();
-    return directory != null && Files.isWritable(directory) ? Optional.of(path) : Optional.empty();
-  }
-
-  /** A guest that an earlier daemon has left without the rest of its memory. */
-  private void adoptPausedLoad(DaemonConfig config) {
-    if (!(loads instanceof StreamLoads streams)) {
-      return;
-    }
-    trace(config)
-        .flatMap(PausedLoadFile::find)
-        .ifPresent(begun -> {
-          try {
-            enable(capabilitiesOf(begun));
-            migrations.adopt(
-                streams.begunBefore(begun, fdSets),
-                "the daemon that served the guest has ended; migrate-recover goes on");
-          } catch (QmpException e) {
-            log.error(
-                "can't go on with an earlier load snapshot={} reason=\"{}\"",
-                begun.snapshotUri(),
-                e.description());
-          }
-        });
   }
 
   /**
@@ -287,23 +160,24 @@ public final class Daemon implements AutoCloseable {
   }
 
   private void listen(DaemonConfig config) throws IOException {
-    adoptPausedLoad(config);
+    loadAtStart.adoptPausedLoad();
     server.start(config.qmp());
     if (config.http().isPresent()) {
       http = HttpEndpoint.start(config.http().get(), registry, Optional::empty, this::whyNotReady);
     }
+    QemuMonitor monitor = guestParts.monitor();
     MonitorProxy toQemu = proxy;
     if (monitor != null && toQemu != null) {
       monitor.start();
-      whenThereIsQemu(monitor, toQemu, config);
-    } else if (config.incoming().isPresent()) {
-      loadAtOnce(config.incoming().get(), config.exitOnError());
+      loadAtStart.whenThereIsQemu(monitor, toQemu, why -> end(1, why));
+    } else {
+      loadAtStart.loadAtOnce();
     }
   }
 
   /** Waits for the session with QEMU's monitor. */
   void awaitQemu(Duration patience) throws IOException {
-    QemuMonitor qemu = Objects.requireNonNull(monitor, "the guest is no QEMU");
+    QemuMonitor qemu = Objects.requireNonNull(guestParts.monitor(), "the guest is no QEMU");
     try {
       var _ = qemu.connected().get(patience.toMillis(), TimeUnit.MILLISECONDS);
     } catch (InterruptedException e) {
@@ -314,82 +188,12 @@ public final class Daemon implements AutoCloseable {
     }
   }
 
-  /** What is to be done without being asked, once there is a QEMU. */
-  private void whenThereIsQemu(QemuMonitor qemu, MonitorProxy toQemu, DaemonConfig config) {
-    Optional<PausedLoadFile> trace = trace(config);
-    Optional<String> begun = trace.flatMap(PausedLoadFile::find).map(LoadTrace.Trace::snapshotUri);
-    Optional<String> uri = config.incoming().or(() -> begun);
-    if (uri.isEmpty()) {
-      return;
-    }
-    boolean wanted = config.incoming().isPresent();
-    var _ =
-        qemu.connected()
-            .thenAcceptAsync(
-                _ -> {
-                  selfTest.await();
-                  try {
-                    if (!toQemu.goOnWith(uri.get())) {
-                      trace.ifPresent(PausedLoadFile::remove);
-                      if (wanted) {
-                        toQemu.loadAtOnce(uri.get());
-                      }
-                    }
-                  } catch (QmpException e) {
-                    log.error("load failed uri={} reason=\"{}\"", uri.get(), e.description());
-                    if (wanted && config.exitOnError()) {
-                      end(1, "--incoming " + uri.get() + ": " + e.description());
-                    }
-                  }
-                },
-                task -> Thread.ofPlatform().name("incoming").daemon().start(task));
-  }
-
-  /** What {@code --incoming URI} means: both capabilities, and load. */
-  private void loadAtOnce(String uri, boolean exitOnError) throws IOException {
-    try (NamedDescriptors none = new NamedDescriptors()) {
-      enable(List.of(MigrationCapability.MAPPED_RAM, MigrationCapability.POSTCOPY_RAM));
-      control.migrateIncoming(new MigrateIncomingArguments(uri, null, null), settings.view(), none);
-    } catch (QmpException e) {
-      if (exitOnError) {
-        throw new IOException("--incoming " + uri + ": " + e.description());
-      }
-      log.error("--incoming failed uri={} reason=\"{}\"", uri, e.description());
-    }
-  }
-
-  /** As the earlier daemon had them; events too, since they can't be switched on any more. */
-  private static List<MigrationCapability> capabilitiesOf(LoadTrace.Trace begun) {
-    List<MigrationCapability> capabilities =
-        new ArrayList<>(
-            List.of(
-                MigrationCapability.MAPPED_RAM,
-                MigrationCapability.POSTCOPY_RAM,
-                MigrationCapability.EVENTS));
-    if (begun.preempt()) {
-      capabilities.add(MigrationCapability.POSTCOPY_PREEMPT);
-    }
-    return capabilities;
-  }
-
-  private void enable(List<MigrationCapability> capabilities) throws QmpException {
-    settings.setCapabilities(
-        capabilities.stream()
-            .map(capability -> new MigrationCapabilityStatus(capability, true))
-            .toList(),
-        control);
-  }
-
   /** Why a load can't be begun, or not yet; empty when it can. */
   public Optional<String> whyNotReady() {
     if (closed.get()) {
       return Optional.of("the daemon is shutting down");
     }
-    QemuMonitor qemu = monitor;
-    if (qemu == null) {
-      return selfTest.whyNotReady();
-    }
-    return qemu.session().isPresent() ? Optional.empty() : Optional.of(qemu.trouble());
+    return guestParts.whyNotReady();
   }
 
   private static SysEmuTarget target() {
@@ -466,7 +270,7 @@ public final class Daemon implements AutoCloseable {
     // First, because everything after it may have to wait for others, if only for a log's reader.
     server.stopListening();
     log.info("ending reason=\"signal\"");
-    if (monitor == null) {
+    if (guestParts.monitor() == null) {
       // Else it would be QEMU's to say, and QEMU goes on.
       server.emit(QmpEvents.SHUTDOWN, new ShutdownEvent(false, ShutdownCause.HOST_SIGNAL));
     }
@@ -486,10 +290,7 @@ public final class Daemon implements AutoCloseable {
     // Loads and saves end before the connections, so that clients still hear of it.
     migrations.close();
     loader.close();
-    QemuMonitor qemu = monitor;
-    if (qemu != null) {
-      qemu.close();
-    }
+    guestParts.close();
     server.close();
     HttpEndpoint endpoint = http;
     if (endpoint != null) {

@@ -1,0 +1,183 @@
+package dev.postcopyd.app;
+
+import dev.postcopyd.control.GuestLoads;
+import dev.postcopyd.control.MigrationSettings;
+import dev.postcopyd.control.QemuLoads;
+import dev.postcopyd.control.SocketSpec;
+import dev.postcopyd.control.StreamLoads;
+import dev.postcopyd.incoming.FaultPathSelfTest;
+import dev.postcopyd.incoming.IncomingContext;
+import dev.postcopyd.incoming.LoadTrace;
+import dev.postcopyd.incoming.PausedLoadFile;
+import dev.postcopyd.incoming.StreamPathSelfTest;
+import dev.postcopyd.loader.Loader;
+import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.monitor.QemuMonitor;
+import dev.postcopyd.qmp.schema.HonouredCapabilities;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Objects;
+import java.util.Optional;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The parts of a daemon that are another one for each kind of guest, and the only place that knows
+ * all kinds. Made and used by {@link Daemon}, on its thread; owns the monitor, which is closed by
+ * {@link #close}.
+ */
+final class GuestParts implements AutoCloseable {
+  private final DaemonConfig config;
+  private final Optional<PausedLoadFile> trace;
+  private final @Nullable QemuMonitor monitor;
+  private final SelfTestResult selfTest;
+  private final MigrationSettings settings;
+  private final GuestLoads loads;
+
+  /**
+   * Makes the parts; the self-test begins, the monitor is not connected yet.
+   *
+   * @param rehearsal whether the daemon is part of another one's self-test and has none itself
+   */
+  GuestParts(DaemonConfig config, boolean rehearsal, Loader loader, PostcopyMetrics metrics)
+      throws IOException {
+    this.config = config;
+    trace = trace(config);
+    monitor =
+        config.guest() instanceof GuestSpec.Qemu qemu ? new QemuMonitor(qemu.monitor()) : null;
+    selfTest = SelfTestResult.start(rehearsal ? () -> {} : selfTestOf(config.guest()));
+    settings = newSettings();
+    loads = newLoads(loader, metrics);
+  }
+
+  private static SelfTestResult.Test selfTestOf(GuestSpec guest) {
+    return switch (guest) {
+      case GuestSpec.Memory _ -> GuestParts::testFaultPath;
+      case GuestSpec.Stream _ -> StreamPathSelfTest::run;
+      case GuestSpec.Qemu _ -> QemuPathSelfTest::run;
+    };
+  }
+
+  /** In the run that makes the AOT cache every kind of guest has its turn. */
+  private static void testFaultPath() throws IOException {
+    FaultPathSelfTest.run();
+    if (Boolean.getBoolean("postcopyd.training")) {
+      QemuPathSelfTest.run();
+    }
+  }
+
+  private MigrationSettings newSettings() {
+    return switch (config.guest()) {
+      case GuestSpec.Memory _ ->
+          new MigrationSettings(
+              HonouredCapabilities.MEMORY_GUEST, () -> selfTest.trouble().orElse(null));
+      // The userfaultfd is on the other side.
+      case GuestSpec.Stream _ ->
+          new MigrationSettings(HonouredCapabilities.STREAM_GUEST, () -> null);
+      // QEMU judges.
+      case GuestSpec.Qemu _ -> new MigrationSettings(HonouredCapabilities.all("qemu"), () -> null);
+    };
+  }
+
+  private GuestLoads newLoads(Loader loader, PostcopyMetrics metrics) {
+    return switch (config.guest()) {
+      case GuestSpec.Memory memory ->
+          GuestLoads.memory(
+              new IncomingContext(
+                  loader,
+                  metrics,
+                  memory.layout(),
+                  config.handlers(),
+                  selfTest::await,
+                  config.eagerThreads(),
+                  config.workingSet()));
+      case GuestSpec.Stream stream ->
+          new StreamLoads(
+              stream.address(),
+              stream.options(),
+              loader,
+              metrics,
+              config.handlers(),
+              selfTest::await,
+              () -> settings.view().parameters().maxPostcopyBandwidth(),
+              config.workingSet(),
+              loadTrace());
+      case GuestSpec.Qemu qemu ->
+          new QemuLoads(
+              Objects.requireNonNull(monitor),
+              qemu.options(),
+              loader,
+              metrics,
+              config.handlers(),
+              selfTest::await,
+              () -> settings.view().parameters().maxPostcopyBandwidth(),
+              config.workingSet(),
+              loadTrace());
+    };
+  }
+
+  private LoadTrace loadTrace() {
+    return trace.<LoadTrace>map(file -> file).orElse(LoadTrace.NONE);
+  }
+
+  /**
+   * Beside the first unix socket, for only that is known to be the daemon's own. Without one
+   * (restore) beside the monitor, if that is possible: the same command must not go on with another
+   * file.
+   */
+  private static Optional<PausedLoadFile> trace(DaemonConfig config) {
+    return config.qmp().stream()
+        .filter(SocketSpec.Unix.class::isInstance)
+        .map(spec -> Path.of(((SocketSpec.Unix) spec).path() + ".load"))
+        .findFirst()
+        .or(() -> besideMonitor(config.guest()))
+        .map(path -> new PausedLoadFile(path, config.guest().toString()));
+  }
+
+  private static Optional<Path> besideMonitor(GuestSpec guest) {
+    if (!(guest instanceof GuestSpec.Qemu qemu)) {
+      return Optional.empty();
+    }
+    Path path = Path.of(qemu.monitor().toAbsolutePath() + ".load");
+    Path directory = path.getParent();
+    return directory != null && Files.isWritable(directory) ? Optional.of(path) : Optional.empty();
+  }
+
+  /** The session with QEMU's monitor, if the guest is a QEMU. */
+  @Nullable QemuMonitor monitor() {
+    return monitor;
+  }
+
+  SelfTestResult selfTest() {
+    return selfTest;
+  }
+
+  /** The migration settings of the daemon's clients. */
+  MigrationSettings settings() {
+    return settings;
+  }
+
+  GuestLoads loads() {
+    return loads;
+  }
+
+  /** Where a load is noted down that another daemon could go on with. */
+  Optional<PausedLoadFile> trace() {
+    return trace;
+  }
+
+  /** Why a load can't be begun, or not yet; empty when it can. */
+  Optional<String> whyNotReady() {
+    if (monitor == null) {
+      return selfTest.whyNotReady();
+    }
+    return monitor.session().isPresent() ? Optional.empty() : Optional.of(monitor.trouble());
+  }
+
+  @Override
+  public void close() {
+    if (monitor != null) {
+      monitor.close();
+    }
+  }
+}
