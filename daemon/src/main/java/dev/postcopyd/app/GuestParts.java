@@ -45,15 +45,15 @@ final class GuestParts implements AutoCloseable {
     trace = trace(config);
     monitor =
         config.guest() instanceof GuestSpec.Qemu qemu ? new QemuMonitor(qemu.monitor()) : null;
-    selfTest = SelfTestResult.start(rehearsal ? () -> {} : selfTestOf(config.guest()));
+    selfTest = SelfTestResult.start(rehearsal ? _ -> {} : selfTestOf(config.guest()));
     settings = newSettings();
     loads = newLoads(loader, metrics);
   }
 
   private static SelfTestResult.Test selfTestOf(GuestSpec guest) {
     return switch (guest) {
-      case GuestSpec.Memory _ -> GuestParts::testFaultPath;
-      case GuestSpec.Stream _ -> StreamPathSelfTest::run;
+      case GuestSpec.Memory _ -> _ -> testFaultPath();
+      case GuestSpec.Stream _ -> _ -> StreamPathSelfTest.run();
       case GuestSpec.Qemu _ -> QemuPathSelfTest::run;
     };
   }
@@ -62,7 +62,7 @@ final class GuestParts implements AutoCloseable {
   private static void testFaultPath() throws IOException {
     FaultPathSelfTest.run();
     if (Boolean.getBoolean("postcopyd.training")) {
-      QemuPathSelfTest.run();
+      QemuPathSelfTest.run(() -> false);
     }
   }
 

@@ -19,8 +19,13 @@ public interface PostcopyDestination extends AutoCloseable {
   /** How messages and the log name it, e.g. {@code unix:/run/vm.mig}. */
   String name();
 
-  /** A load begins: whatever can be asked without waiting is asked, while the snapshot is read. */
-  default void begin() {}
+  /**
+   * A load begins: whatever can be asked for without waiting is, while the snapshot is read. What
+   * comes of it is for {@link #prepare} to judge.
+   *
+   * @param preemptWanted whether a second channel for requested pages is welcome
+   */
+  default void begin(boolean preemptWanted) {}
 
   /**
    * Makes the destination wait for the stream of a machine.

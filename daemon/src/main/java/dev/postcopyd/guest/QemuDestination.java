@@ -12,6 +12,7 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -23,10 +24,10 @@ import tools.jackson.databind.node.ObjectNode;
  * A stock QEMU, started with {@code -incoming defer}, that the daemon drives through its monitor.
  *
  * <p>{@link #prepare} looks before it touches anything: what would be refused later is refused
- * while the QEMU can still be used, because it takes one incoming migration in its life. Then: the
- * capabilities, {@code stop} if the guest was paused when it was saved (in inmigrate that only
- * means that it is not started; a postcopy destination ignores the saved state), and
- * migrate-incoming on a socket that nobody else can reach.
+ * while the QEMU can still be used, because it takes one incoming migration in its life; only the
+ * capabilities are set meanwhile. Then: {@code stop} if the guest was paused when it was saved (in
+ * inmigrate that only means that it is not started; a postcopy destination ignores the saved
+ * state), and migrate-incoming on a socket that nobody else can reach.
  *
  * <p>Used by the thread of the load's steps; {@link #close} may come from any. Owns its sockets and
  * their directory; not the monitor.
@@ -55,9 +56,16 @@ public final class QemuDestination implements PostcopyDestination {
   private final Options options;
   private final PrivateSockets sockets;
   private boolean closed;
-  private QemuMachine.@Nullable Questions questions;
+  private @Nullable Beginning beginning;
   private @Nullable Path listening;
   private int connectedPair = -1;
+
+  /**
+   * What was begun before the snapshot was read. The capabilities do no harm to a QEMU that is not
+   * loaded in the end, and one that is in the middle of a migration refuses them.
+   */
+  private record Beginning(
+      QemuMachine.Questions questions, CompletableFuture<JsonNode> capabilitiesSet) {}
 
   /**
    * What the command line and the client say.
@@ -99,16 +107,30 @@ public final class QemuDestination implements PostcopyDestination {
   }
 
   @Override
-  public void begin() {
-    questions = QemuMachine.ask(calls);
+  public void begin(boolean preemptWanted) {
+    ask(preemptWanted);
+  }
+
+  private Beginning ask(boolean preemptWanted) {
+    QemuMachine.Questions questions = QemuMachine.ask(calls);
+    boolean preempt = preemptWanted && options.preempt();
+    Beginning asked =
+        new Beginning(
+            questions,
+            questions
+                .capabilities()
+                .thenCompose(
+                    known -> calls.ask("migrate-set-capabilities", wanted(known, preempt))));
+    beginning = asked;
+    return asked;
   }
 
   @Override
   public Terms prepare(Offer offer) throws IOException {
     QemuMonitor.Session session = session();
-    QemuMachine.Questions asked = questions == null ? QemuMachine.ask(calls) : questions;
-    questions = null;
-    QemuMachine machine = asked.await(calls);
+    Beginning begun = beginning == null ? ask(offer.preemptWanted()) : beginning;
+    beginning = null;
+    QemuMachine machine = begun.questions.await(calls);
     machine.check(offer, options.names());
     if (UNDER_WAY.contains(machine.migration())) {
       // To be recovered: whatever can be decided has been, when that load began.
@@ -129,11 +151,14 @@ public final class QemuDestination implements PostcopyDestination {
         offer.preemptWanted()
             && options.preempt()
             && machine.capabilities().containsKey(POSTCOPY_PREEMPT);
-    setCapabilities(machine.capabilities().keySet(), preempt);
-    if (offer.savedRunState().filter(state -> !LIVE.contains(state)).isPresent()) {
-      JsonNode _ = calls.call("stop", QmpJson.object());
-    }
+    JsonNode _ = calls.await("migrate-set-capabilities", begun.capabilitiesSet);
+    // Not waited for before the next command is on its way: QEMU keeps their order.
+    CompletableFuture<JsonNode> stopped =
+        offer.savedRunState().filter(state -> !LIVE.contains(state)).isPresent()
+            ? calls.ask("stop")
+            : CompletableFuture.completedFuture(QmpJson.object());
     listen(session, preempt);
+    JsonNode _ = calls.await("stop", stopped);
     return machine.terms(offer, options.names(), preempt);
   }
 
@@ -144,7 +169,7 @@ public final class QemuDestination implements PostcopyDestination {
   // Preparing.
 
   /** Only what this QEMU has, and all at once, because it is judged as a whole. */
-  private void setCapabilities(Set<String> known, boolean preempt) throws IOException {
+  private static ObjectNode wanted(JsonNode known, boolean preempt) {
     Map<String, Boolean> wanted = new LinkedHashMap<>();
     wanted.put("mapped-ram", false);
     wanted.put("multifd", false);
@@ -152,14 +177,15 @@ public final class QemuDestination implements PostcopyDestination {
     wanted.put("postcopy-ram", true);
     wanted.put(POSTCOPY_BLOCKTIME, true);
     wanted.put(POSTCOPY_PREEMPT, preempt);
+    Set<String> names = QemuMachine.capabilities(known).keySet();
     ObjectNode arguments = QmpJson.object();
     ArrayNode list = arguments.putArray("capabilities");
     wanted.forEach((capability, state) -> {
-      if (known.contains(capability)) {
+      if (names.contains(capability)) {
         list.addObject().put("capability", capability).put("state", state);
       }
     });
-    JsonNode _ = calls.call("migrate-set-capabilities", arguments);
+    return arguments;
   }
 
   private void listen(QemuMonitor.Session session, boolean preempt) throws IOException {

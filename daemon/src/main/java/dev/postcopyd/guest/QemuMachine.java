@@ -46,15 +46,11 @@ record QemuMachine(
       CompletableFuture<JsonNode> blocks) {
     /** Waits for the answers. */
     QemuMachine await(QemuCalls calls) throws IOException {
-      Map<String, Boolean> known = new LinkedHashMap<>();
-      for (JsonNode one : calls.await("query-migrate-capabilities", capabilities)) {
-        known.put(one.path("capability").asString(""), one.path("state").asBoolean(false));
-      }
       return new QemuMachine(
           calls.name(),
           calls.await("query-status", status).path("status").asString(""),
           calls.await("query-migrate", migration).path("status").asString("none"),
-          known,
+          QemuMachine.capabilities(calls.await("query-migrate-capabilities", capabilities)),
           machineType(calls.await("qom-get", machine)),
           QemuRamBlock.parse(blockList(calls, blocks)));
     }
@@ -70,6 +66,15 @@ record QemuMachine(
             .ask("qom-get", QmpJson.object().put("path", "/machine").put("property", "type"))
             .exceptionally(_ -> QmpJson.object()),
         calls.ask("x-query-ramblock"));
+  }
+
+  /** Which capabilities an answer of query-migrate-capabilities has, and whether they are on. */
+  static Map<String, Boolean> capabilities(JsonNode answer) {
+    Map<String, Boolean> known = new LinkedHashMap<>();
+    for (JsonNode one : answer) {
+      known.put(one.path("capability").asString(""), one.path("state").asBoolean(false));
+    }
+    return known;
   }
 
   /** QOM's type is the machine's name and a suffix. */

@@ -33,7 +33,7 @@ public interface LoadTrace {
    */
   record Trace(String snapshotUri, boolean preempt, FileIdentity identity) {}
 
-  /** The guest is about to run and will depend on the snapshot; on disk when this returns. */
+  /** The guest is about to run and will depend on the snapshot; outlives the daemon from now on. */
   void leave(Trace trace) throws IOException;
 
   /** The guest depends on nobody any more, or is gone. */

@@ -71,13 +71,10 @@ public final class PausedLoadFile implements LoadTrace {
     Path temporary = path.resolveSibling(path.getFileName() + ".new");
     try (NativeFile file = NativeFile.open(temporary, NativeFile.Mode.WRITE_CREATE_TRUNCATE)) {
       file.writeBytesAt(text.getBytes(StandardCharsets.UTF_8), 0);
-      file.sync();
     }
+    // Not synced: it is for a guest that lives on when the daemon dies, and no guest outlives the
+    // machine.
     Files.move(temporary, path, StandardCopyOption.ATOMIC_MOVE);
-    Path directory = path.toAbsolutePath().getParent();
-    if (directory != null) {
-      NativeFile.syncDirectory(directory);
-    }
   }
 
   @Override

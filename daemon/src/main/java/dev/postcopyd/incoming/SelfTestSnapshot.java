@@ -4,10 +4,12 @@ import dev.postcopyd.posix.MemoryMapping;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.snapshot.MappedRamWriter;
+import dev.postcopyd.stream.StreamFormat;
 import java.io.ByteArrayOutputStream;
 import java.io.DataOutputStream;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 
@@ -17,6 +19,10 @@ import java.util.Optional;
  */
 final class SelfTestSnapshot {
   private static final int PAGE_BYTES = 4096;
+  private static final int DEVICES = 60;
+  private static final int DEVICE_BYTES = 256;
+  private static final int FIELDS = 12;
+  private static final int RUN_STATE_BYTES = 100;
 
   private SelfTestSnapshot() {}
 
@@ -44,12 +50,22 @@ final class SelfTestSnapshot {
     }
   }
 
+  /** As many devices, and about as many words on them, as a machine of QEMU's has. */
   private static MachineState machineState() throws IOException {
-    byte[] json =
-        "{\"devices\": [{\"name\": \"globalstate\", \"instance_id\": 0, \"version\": 1}]}"
-            .getBytes(StandardCharsets.US_ASCII);
+    ByteArrayOutputStream sections = new ByteArrayOutputStream();
+    StringBuilder json = new StringBuilder("{\"page_size\": 4096, \"devices\": [");
+    globalState(sections, json);
+    for (int id = 1; id < DEVICES; id++) {
+      device(sections, json, id);
+    }
+    json.append("]}");
     return new MachineState(
-        configuration(), Optional.of("none"), 1, new byte[0], globalState(), Optional.of(json));
+        configuration(),
+        Optional.of("none"),
+        1,
+        new byte[0],
+        sections.toByteArray(),
+        Optional.of(json.toString().getBytes(StandardCharsets.US_ASCII)));
   }
 
   /** A configuration section with the one capability that the format asks for. */
@@ -68,19 +84,43 @@ final class SelfTestSnapshot {
   }
 
   /** A device section that says that the machine ran. */
-  private static byte[] globalState() throws IOException {
-    ByteArrayOutputStream bytes = new ByteArrayOutputStream();
-    DataOutputStream out = new DataOutputStream(bytes);
-    out.writeByte(0x04);
-    out.writeInt(0);
-    writeName(out, "globalstate");
+  private static void globalState(ByteArrayOutputStream sections, StringBuilder json)
+      throws IOException {
+    ByteArrayOutputStream payload = new ByteArrayOutputStream();
+    DataOutputStream out = new DataOutputStream(payload);
+    out.writeInt(RUN_STATE_BYTES);
+    out.write(Arrays.copyOf("running".getBytes(StandardCharsets.US_ASCII), RUN_STATE_BYTES));
+    section(sections, 0, "globalstate", payload.toByteArray());
+    json.append("{\"name\": \"globalstate\", \"instance_id\": 0, \"version\": 1}");
+  }
+
+  private static void device(ByteArrayOutputStream sections, StringBuilder json, int id)
+      throws IOException {
+    String name = "0000:00:%02x.0/device".formatted(id);
+    section(sections, id, name, new byte[DEVICE_BYTES]);
+    json.append(", {\"name\": \"")
+        .append(name)
+        .append("\", \"instance_id\": 0, \"vmsd_name\": \"device\", \"version\": 1, \"fields\": [");
+    for (int field = 0; field < FIELDS; field++) {
+      json.append(field == 0 ? "" : ", ")
+          .append("{\"name\": \"register_")
+          .append(field)
+          .append("\", \"type\": \"uint32\", \"size\": 4}");
+    }
+    json.append("]}");
+  }
+
+  private static void section(ByteArrayOutputStream to, int id, String name, byte[] payload)
+      throws IOException {
+    DataOutputStream out = new DataOutputStream(to);
+    out.writeByte(StreamFormat.TYPE_SECTION_FULL);
+    out.writeInt(id);
+    writeName(out, name);
     out.writeInt(0);
     out.writeInt(1);
-    out.writeInt(100);
-    out.write(java.util.Arrays.copyOf("running".getBytes(StandardCharsets.US_ASCII), 100));
-    out.writeByte(0x7e);
-    out.writeInt(0);
-    return bytes.toByteArray();
+    out.write(payload);
+    out.writeByte(StreamFormat.SECTION_FOOTER);
+    out.writeInt(id);
   }
 
   private static void writeName(DataOutputStream out, String name) throws IOException {

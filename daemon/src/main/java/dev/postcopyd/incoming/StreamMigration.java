@@ -185,7 +185,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     }
     opened.complete(null);
     try {
-      destination.begin();
+      destination.begin(context.preemptWanted());
       check(file);
       stages.done("snapshot");
       context.warmUp().run();
@@ -231,6 +231,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     // While the destination works.
     prefetchOrder = wantedFirst();
     switchover = words.switchover();
+    leaveTrace();
     stages.done("connect");
     awaitFirstPong(connected);
     stages.done("pong");
@@ -260,6 +261,14 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
             .toList(),
         savedRunState,
         context.preemptWanted());
+  }
+
+  private void leaveTrace() throws IOException {
+    context
+        .trace()
+        .leave(
+            new LoadTrace.Trace(
+                source, terms.preempt(), Objects.requireNonNull(snapshot).file().identity()));
   }
 
   private StreamSession connect() throws IOException {
@@ -296,6 +305,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   private void setupFailed(IOException e) {
     String reason = SnapshotOpening.message(e);
     if (session != null) {
+      context.trace().remove();
       reason =
           "the destination "
               + destination.name()
@@ -311,11 +321,6 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   public void handOverDeviceState() {
     StreamSession current = Objects.requireNonNull(session);
     try {
-      context
-          .trace()
-          .leave(
-              new LoadTrace.Trace(
-                  source, terms.preempt(), Objects.requireNonNull(snapshot).file().identity()));
       // Not only for the PONG: a destination that takes nothing would hold up the sending for ever.
       CompletableFuture<Void> deadline =
           CompletableFuture.runAsync(
@@ -332,7 +337,6 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
         boolean _ = deadline.cancel(false);
       }
     } catch (IOException e) {
-      context.trace().remove();
       setupFailed(current.lostBecause().<IOException>map(IOException::new).orElse(e));
       return;
     }

@@ -23,6 +23,7 @@ import java.util.Arrays;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -41,6 +42,10 @@ public final class StreamPathSelfTest {
   public static final long RAM_BYTES = PAGES * PAGE_BYTES;
 
   private static final int REQUESTS = 1024;
+
+  /** For loads whose pages do not matter any more. */
+  private static final int FEW_REQUESTS = 32;
+
   private static final int ROUNDS = 4;
   private static final long DEADLINE_SECONDS = 5;
 
@@ -53,6 +58,11 @@ public final class StreamPathSelfTest {
 
     /** The destination's end of the connection; waits for the load to connect. */
     StreamSocket accept() throws IOException;
+
+    /** The same of the connection for urgent pages, if the destination wants one. */
+    default Optional<StreamSocket> acceptPreempt() throws IOException {
+      return Optional.empty();
+    }
 
     @Override
     void close();
@@ -68,15 +78,21 @@ public final class StreamPathSelfTest {
     void of(NativeFile snapshot) throws IOException;
   }
 
-  /** Takes what somebody else loads into the peer, and makes requests meanwhile. */
-  public static void receive(Peer peer, Load load) throws IOException {
+  /**
+   * Takes what somebody else loads into the peer, and makes requests meanwhile; again and again, at
+   * least once.
+   */
+  public static void receive(Peer peer, Load load, BooleanSupplier enough) throws IOException {
     try (MemoryMapping contents = MemoryMapping.anonymous(RAM_BYTES)) {
       fill(contents.asSegment());
-      try (NativeFile snapshot = SelfTestSnapshot.write(contents);
-          Sink sink = new Sink(peer)) {
-        sink.start();
-        load.of(snapshot);
-        sink.requireEnd();
+      try (NativeFile snapshot = SelfTestSnapshot.write(contents)) {
+        do {
+          try (Sink sink = new Sink(peer, FEW_REQUESTS)) {
+            sink.start();
+            load.of(snapshot);
+            sink.requireEnd();
+          }
+        } while (!enough.getAsBoolean());
       }
     }
   }
@@ -122,7 +138,7 @@ public final class StreamPathSelfTest {
 
   private static void load(MemoryMapping contents, Peer peer) throws IOException {
     try (Loader nobody = new Loader();
-        Sink sink = new Sink(peer)) {
+        Sink sink = new Sink(peer, REQUESTS)) {
       StreamMigration load =
           new StreamMigration(
               "self-test",
@@ -231,6 +247,7 @@ public final class StreamPathSelfTest {
     private static final int BUFFER_BYTES = 256 << 10;
 
     private final Peer peer;
+    private final int requests;
     private final Arena arena = Arena.ofShared();
     private final MemorySegment buffer = arena.allocate(BUFFER_BYTES);
     private final CountDownLatch requested = new CountDownLatch(1);
@@ -238,10 +255,12 @@ public final class StreamPathSelfTest {
     private final Thread thread =
         Thread.ofPlatform().name("self-test-sink").daemon().unstarted(this::run);
     private volatile @Nullable StreamSocket accepted;
+    private volatile @Nullable Thread urgent;
     private byte[] tail = new byte[0];
 
-    Sink(Peer peer) {
+    Sink(Peer peer, int requests) {
       this.peer = peer;
+      this.requests = requests;
     }
 
     void start() {
@@ -253,9 +272,10 @@ public final class StreamPathSelfTest {
         StreamSocket socket = peer.accept();
         accepted = socket;
         say(socket, new ReturnPathMessage.Pong(MigrationPreamble.PING_CONNECTED));
+        peer.acceptPreempt().ifPresent(this::drainUrgent);
         say(socket, new ReturnPathMessage.Pong(MigrationPreamble.PING_DEVICES_LOADED));
         // A bulk that is quicker than the requests leaves the last of them without an answer.
-        for (int i = 0; i < REQUESTS && !atEnd(); i++) {
+        for (int i = 0; i < requests && !atEnd(); i++) {
           say(
               socket,
               new ReturnPathMessage.PageRequest(
@@ -271,6 +291,27 @@ public final class StreamPathSelfTest {
       } catch (IOException e) {
         requested.countDown(); // what became of it shows at the other end
       }
+    }
+
+    private void drainUrgent(StreamSocket socket) {
+      Thread drain =
+          Thread.ofPlatform()
+              .name("self-test-urgent")
+              .daemon()
+              .unstarted(() -> {
+                try (Arena own = Arena.ofConfined()) {
+                  MemorySegment bytes = own.allocate(BUFFER_BYTES);
+                  while (socket.receive(bytes.address(), BUFFER_BYTES) > 0) {
+                    // Thrown away.
+                  }
+                } catch (IOException e) {
+                  // It has been shut down.
+                } finally {
+                  socket.close();
+                }
+              });
+      urgent = drain;
+      drain.start();
     }
 
     private static void say(StreamSocket socket, ReturnPathMessage message) throws IOException {
@@ -320,15 +361,21 @@ public final class StreamPathSelfTest {
       }
     }
 
+    /** The load has let go of its ends; a peer that nobody has connected to is not used again. */
     @Override
     public void close() {
-      peer.close();
       StreamSocket socket = accepted;
-      if (socket != null) {
+      if (socket == null) {
+        peer.close();
+      } else {
         socket.shutdown();
       }
       try {
         thread.join();
+        Thread drain = urgent;
+        if (drain != null) {
+          drain.join();
+        }
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();
       }
