@@ -104,7 +104,15 @@ public final class Daemon implements AutoCloseable {
       proxy = null;
       registerOwn(table, config, version, control);
     } else {
-      proxy = MonitorProxy.register(table, server, monitor, fdSets, guestParts.settings(), control);
+      proxy =
+          MonitorProxy.register(
+              table,
+              server,
+              monitor,
+              Objects.requireNonNull(guestParts.readiness()),
+              fdSets,
+              guestParts.settings(),
+              control);
       monitor.addListener(new GuestEnd());
     }
     for (MigrationStatus status : MigrationStatus.values()) {

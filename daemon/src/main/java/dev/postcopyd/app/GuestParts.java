@@ -5,6 +5,7 @@ import dev.postcopyd.control.MigrationSettings;
 import dev.postcopyd.control.QemuLoads;
 import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.control.StreamLoads;
+import dev.postcopyd.guest.QemuReadiness;
 import dev.postcopyd.incoming.FaultPathSelfTest;
 import dev.postcopyd.incoming.IncomingContext;
 import dev.postcopyd.incoming.LoadTrace;
@@ -30,6 +31,7 @@ final class GuestParts implements AutoCloseable {
   private final DaemonConfig config;
   private final Optional<PausedLoadFile> trace;
   private final @Nullable QemuMonitor monitor;
+  private final @Nullable QemuReadiness readiness;
   private final SelfTestResult selfTest;
   private final MigrationSettings settings;
   private final GuestLoads loads;
@@ -45,6 +47,10 @@ final class GuestParts implements AutoCloseable {
     trace = trace(config);
     monitor =
         config.guest() instanceof GuestSpec.Qemu qemu ? new QemuMonitor(qemu.monitor()) : null;
+    readiness =
+        config.guest() instanceof GuestSpec.Qemu qemu && monitor != null
+            ? new QemuReadiness(monitor, qemu.options().preempt())
+            : null;
     selfTest = SelfTestResult.start(rehearsal ? _ -> {} : selfTestOf(config.guest()));
     settings = newSettings();
     loads = newLoads(loader, metrics);
@@ -105,6 +111,7 @@ final class GuestParts implements AutoCloseable {
       case GuestSpec.Qemu qemu ->
           new QemuLoads(
               Objects.requireNonNull(monitor),
+              Objects.requireNonNull(readiness),
               qemu.options(),
               loader,
               metrics,
@@ -146,6 +153,11 @@ final class GuestParts implements AutoCloseable {
   /** The session with QEMU's monitor, if the guest is a QEMU. */
   @Nullable QemuMonitor monitor() {
     return monitor;
+  }
+
+  /** What is done at that QEMU before a load is commanded, if the guest is a QEMU. */
+  @Nullable QemuReadiness readiness() {
+    return readiness;
   }
 
   SelfTestResult selfTest() {

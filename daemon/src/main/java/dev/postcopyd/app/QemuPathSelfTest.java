@@ -33,6 +33,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
@@ -137,7 +138,12 @@ final class QemuPathSelfTest {
 
     Direct() throws IOException {
       monitor.start();
-      var _ = monitor.connected().join();
+      try {
+        var _ = monitor.connected().orTimeout(PATIENCE.toMillis(), TimeUnit.MILLISECONDS).join();
+      } catch (CompletionException e) {
+        close();
+        throw new IOException("self-test: " + monitor.trouble(), e);
+      }
     }
 
     @Override

@@ -79,7 +79,7 @@ final class ClientCapabilities {
     settings.adoptCapabilities(on);
   }
 
-  /** A load of the daemon's own begins. */
+  /** A load of the daemon's own begins, or is being prepared. */
   synchronized void loadBegins() {
     differing.addAll(DECIDED_BY_LOADS);
     mappedRamAtQemu = false;

@@ -1,6 +1,7 @@
 package dev.postcopyd.control;
 
 import dev.postcopyd.fds.NamedDescriptors;
+import dev.postcopyd.guest.QemuReadiness;
 import dev.postcopyd.monitor.MonitorUnavailableException;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.qmp.codec.QmpJson;
@@ -60,6 +61,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private static final String POSTCOPY = "postcopy-";
 
   private final QemuMonitor monitor;
+  private final QemuReadiness readiness;
   private final MonitorDescriptors passing;
   private final MigrationSettings settings;
   private final ClientCapabilities capabilities;
@@ -75,15 +77,18 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private int qemuPid;
 
   /**
+   * @param readiness what is done when clients have set the capabilities of a load
    * @param settings as clients have set them; mirrors QEMU's
    * @param loads the daemon's own loads
    */
   MonitorMigrationCommands(
       QemuMonitor monitor,
+      QemuReadiness readiness,
       MonitorDescriptors passing,
       MigrationSettings settings,
       MigrationControl loads) {
     this.monitor = monitor;
+    this.readiness = readiness;
     this.passing = passing;
     this.settings = settings;
     this.capabilities = new ClientCapabilities(settings);
@@ -152,8 +157,25 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     return pass(forQemu, context)
         .thenApply(answer -> {
           capabilities.accepted(ClientCapabilities.changes(asked));
+          getReady();
           return answer;
         });
+  }
+
+  /** So that QEMU has less to read when the load begins. */
+  private void getReady() {
+    if (isLoadOurs()) {
+      capabilities.loadBegins();
+      readiness.prepare();
+    } else {
+      readiness.forget();
+    }
+  }
+
+  /** Whether a load that would be commanded now is the daemon's. */
+  private boolean isLoadOurs() {
+    return capabilities.isEnabled(MigrationCapability.MAPPED_RAM)
+        && capabilities.isEnabled(MigrationCapability.POSTCOPY_RAM);
   }
 
   CompletionStage<JsonNode> queryCapabilities(Command command, CommandContext context) {
@@ -215,8 +237,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   CompletionStage<JsonNode> migrateIncoming(Command command, CommandContext context)
       throws QmpException {
     requireNoLoad(command);
-    if (!capabilities.isEnabled(MigrationCapability.MAPPED_RAM)
-        || !capabilities.isEnabled(MigrationCapability.POSTCOPY_RAM)) {
+    if (!isLoadOurs()) {
       return begin(command, context, false);
     }
     MigrateIncomingArguments arguments = QmpCommands.MIGRATE_INCOMING.arguments(command);

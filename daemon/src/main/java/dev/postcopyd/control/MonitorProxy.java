@@ -2,6 +2,7 @@ package dev.postcopyd.control;
 
 import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.fds.NamedDescriptors;
+import dev.postcopyd.guest.QemuReadiness;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.NegotiationArguments;
@@ -27,6 +28,7 @@ public final class MonitorProxy {
    * Registers every command and listens to QEMU; before the server and the monitor are started.
    *
    * @param server whose table this is
+   * @param readiness what is done when clients have set the capabilities of a load
    * @param fdSets the daemon's, kept in step with QEMU's
    * @param settings where clients' migration settings are kept, in step with QEMU's
    * @param loads the loads that the daemon carries out by itself
@@ -35,12 +37,13 @@ public final class MonitorProxy {
       CommandTable table,
       QmpServer server,
       QemuMonitor monitor,
+      QemuReadiness readiness,
       FdSets fdSets,
       MigrationSettings settings,
       MigrationControl loads) {
     MonitorDescriptors descriptors = new MonitorDescriptors(monitor, fdSets);
     MonitorMigrationCommands migrations =
-        new MonitorMigrationCommands(monitor, descriptors, settings, loads);
+        new MonitorMigrationCommands(monitor, readiness, descriptors, settings, loads);
     table.register(
         QmpCommands.QMP_CAPABILITIES,
         (arguments, context) -> negotiate(arguments, context, monitor));

@@ -1,6 +1,7 @@
 package dev.postcopyd.control;
 
 import dev.postcopyd.guest.QemuDestination;
+import dev.postcopyd.guest.QemuReadiness;
 import dev.postcopyd.incoming.LoadTrace;
 import dev.postcopyd.incoming.PageHandlerFactory;
 import dev.postcopyd.incoming.SnapshotLoad;
@@ -21,6 +22,7 @@ import org.slf4j.LoggerFactory;
 /**
  * Loads into a stock QEMU that the daemon drives through its monitor.
  *
+ * @param readiness what is done before a load is commanded
  * @param options what the command line says about it
  * @param warmUp returns when the daemon is warmed up
  * @param bytesPerSecond max-postcopy-bandwidth as it is now
@@ -28,6 +30,7 @@ import org.slf4j.LoggerFactory;
  */
 public record QemuLoads(
     QemuMonitor monitor,
+    QemuReadiness readiness,
     QemuDestination.Options options,
     Loader loader,
     PostcopyMetrics metrics,
@@ -96,7 +99,8 @@ public record QemuLoads(
     return new StreamContext(
         loader,
         metrics,
-        new QemuDestination(monitor, options.withExitOnError(order.exitOnError().orElse(false))),
+        new QemuDestination(
+            monitor, readiness, options.withExitOnError(order.exitOnError().orElse(false))),
         handlers,
         warmUp,
         preemptWanted,

@@ -22,10 +22,8 @@ public interface PostcopyDestination extends AutoCloseable {
   /**
    * A load begins: whatever can be asked for without waiting is, while the snapshot is read. What
    * comes of it is for {@link #prepare} to judge.
-   *
-   * @param preemptWanted whether a second channel for requested pages is welcome
    */
-  default void begin(boolean preemptWanted) {}
+  default void begin() {}
 
   /**
    * Makes the destination wait for the stream of a machine.

@@ -4,6 +4,7 @@ import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.posix.UnixSocket;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermission;
@@ -12,6 +13,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.ThreadLocalRandom;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -26,7 +28,11 @@ final class PrivateSockets implements AutoCloseable {
 
   private static final Set<PosixFilePermission> OWNER_ONLY =
       PosixFilePermissions.fromString("rwx------");
+
+  /** Short, as are the names in it: QEMU reads each byte of its monitor by itself. */
   private static final String PREFIX = "postcopyd-";
+
+  private static final int ATTEMPTS = 100;
 
   private final List<Path> parents;
   private final List<Path> sockets = new ArrayList<>();
@@ -56,7 +62,7 @@ final class PrivateSockets implements AutoCloseable {
 
   /** A path that has not been used, short enough for a socket. */
   Path next(QemuMonitor.Session qemu) throws IOException {
-    Path socket = directory(qemu).resolve("migration-" + (sockets.size() + 1));
+    Path socket = directory(qemu).resolve("m" + (sockets.size() + 1));
     sockets.add(socket);
     return socket;
   }
@@ -87,10 +93,9 @@ final class PrivateSockets implements AutoCloseable {
   }
 
   private static Path make(Path parent, QemuMonitor.Session qemu) throws IOException {
-    Path made =
-        Files.createTempDirectory(parent, PREFIX, PosixFilePermissions.asFileAttribute(OWNER_ONLY));
+    Path made = makeUnique(parent);
     try {
-      Path longest = made.resolve("migration-99999");
+      Path longest = made.resolve("m99999");
       if (longest.toString().getBytes(StandardCharsets.UTF_8).length > UnixSocket.MAX_PATH_BYTES) {
         throw new IOException(made + " is too long for a unix socket's path");
       }
@@ -102,6 +107,21 @@ final class PrivateSockets implements AutoCloseable {
     } catch (IOException | RuntimeException e) {
       Files.deleteIfExists(made);
       throw e;
+    }
+  }
+
+  private static Path makeUnique(Path parent) throws IOException {
+    for (int attempt = 1; ; attempt++) {
+      // Not a secret: the directory is nobody's but QEMU's.
+      String random = Integer.toString(ThreadLocalRandom.current().nextInt(1 << 20), 36);
+      try {
+        return Files.createDirectory(
+            parent.resolve(PREFIX + random), PosixFilePermissions.asFileAttribute(OWNER_ONLY));
+      } catch (FileAlreadyExistsException e) {
+        if (attempt == ATTEMPTS) {
+          throw e;
+        }
+      }
     }
   }
 

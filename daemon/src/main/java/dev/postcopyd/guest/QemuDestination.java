@@ -8,16 +8,13 @@ import dev.postcopyd.qmp.message.QmpException;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
-import java.util.concurrent.CompletableFuture;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.node.ArrayNode;
 import tools.jackson.databind.node.ObjectNode;
 
 /**
@@ -41,9 +38,6 @@ public final class QemuDestination implements PostcopyDestination {
   /** What is known of a QEMU that has failed is known at once, or not at all. */
   private static final Duration EXPLAIN_PATIENCE = Duration.ofMillis(500);
 
-  private static final String POSTCOPY_PREEMPT = "postcopy-preempt";
-  private static final String POSTCOPY_BLOCKTIME = "postcopy-blocktime";
-
   /** States in which an incoming postcopy has begun and not ended. */
   private static final Set<String> UNDER_WAY =
       Set.of("postcopy-active", "postcopy-paused", "postcopy-recover-setup", "postcopy-recover");
@@ -52,20 +46,14 @@ public final class QemuDestination implements PostcopyDestination {
   private static final Set<String> LIVE = Set.of("running", "suspended");
 
   private final QemuMonitor monitor;
+  private final QemuReadiness readiness;
   private final QemuCalls calls;
   private final Options options;
   private final PrivateSockets sockets;
   private boolean closed;
-  private @Nullable Beginning beginning;
+  private QemuReadiness.@Nullable Beginning beginning;
   private @Nullable Path listening;
   private int connectedPair = -1;
-
-  /**
-   * What was begun before the snapshot was read. The capabilities do no harm to a QEMU that is not
-   * loaded in the end, and one that is in the middle of a migration refuses them.
-   */
-  private record Beginning(
-      QemuMachine.Questions questions, CompletableFuture<JsonNode> capabilitiesSet) {}
 
   /**
    * What the command line and the client say.
@@ -94,8 +82,17 @@ public final class QemuDestination implements PostcopyDestination {
     }
   }
 
+  /** A destination for which nothing is done before its load. */
   public QemuDestination(QemuMonitor monitor, Options options) {
+    this(monitor, new QemuReadiness(monitor, options.preempt()), options);
+  }
+
+  /**
+   * @param readiness what is done before a load, shared by all loads into QEMUs at this monitor
+   */
+  public QemuDestination(QemuMonitor monitor, QemuReadiness readiness, Options options) {
     this.monitor = monitor;
+    this.readiness = readiness;
     this.calls = new QemuCalls(monitor);
     this.options = options;
     this.sockets = PrivateSockets.beside(monitor.path(), options.directory());
@@ -107,35 +104,23 @@ public final class QemuDestination implements PostcopyDestination {
   }
 
   @Override
-  public void begin(boolean preemptWanted) {
-    ask(preemptWanted);
-  }
-
-  private Beginning ask(boolean preemptWanted) {
-    QemuMachine.Questions questions = QemuMachine.ask(calls);
-    boolean preempt = preemptWanted && options.preempt();
-    Beginning asked =
-        new Beginning(
-            questions,
-            questions
-                .capabilities()
-                .thenCompose(
-                    known -> calls.ask("migrate-set-capabilities", wanted(known, preempt))));
-    beginning = asked;
-    return asked;
+  public void begin() {
+    beginning = readiness.take();
   }
 
   @Override
   public Terms prepare(Offer offer) throws IOException {
     QemuMonitor.Session session = session();
-    Beginning begun = beginning == null ? ask(offer.preemptWanted()) : beginning;
+    QemuReadiness.Beginning begun = beginning == null ? readiness.take() : beginning;
     beginning = null;
-    QemuMachine machine = begun.questions.await(calls);
+    QemuMachine machine = begun.questions().await(calls);
     machine.check(offer, options.names());
     if (UNDER_WAY.contains(machine.migration())) {
       // To be recovered: whatever can be decided has been, when that load began.
       return machine.terms(
-          offer, options.names(), machine.capabilities().getOrDefault(POSTCOPY_PREEMPT, false));
+          offer,
+          options.names(),
+          machine.capabilities().getOrDefault(QemuReadiness.POSTCOPY_PREEMPT, false));
     }
     if (!machine.migration().equals("none")) {
       throw new IOException(
@@ -150,15 +135,13 @@ public final class QemuDestination implements PostcopyDestination {
     boolean preempt =
         offer.preemptWanted()
             && options.preempt()
-            && machine.capabilities().containsKey(POSTCOPY_PREEMPT);
-    JsonNode _ = calls.await("migrate-set-capabilities", begun.capabilitiesSet);
-    // Not waited for before the next command is on its way: QEMU keeps their order.
-    CompletableFuture<JsonNode> stopped =
-        offer.savedRunState().filter(state -> !LIVE.contains(state)).isPresent()
-            ? calls.ask("stop")
-            : CompletableFuture.completedFuture(QmpJson.object());
+            && machine.capabilities().containsKey(QemuReadiness.POSTCOPY_PREEMPT);
+    JsonNode _ = calls.await("migrate-set-capabilities", begun.capabilitiesSet());
     listen(session, preempt);
-    JsonNode _ = calls.await("stop", stopped);
+    if (offer.savedRunState().filter(state -> !LIVE.contains(state)).isPresent()) {
+      // Only now: a QEMU that has taken migrate-incoming is one whose guest does not run yet.
+      JsonNode _ = calls.call("stop", QmpJson.object());
+    }
     return machine.terms(offer, options.names(), preempt);
   }
 
@@ -167,26 +150,6 @@ public final class QemuDestination implements PostcopyDestination {
   }
 
   // Preparing.
-
-  /** Only what this QEMU has, and all at once, because it is judged as a whole. */
-  private static ObjectNode wanted(JsonNode known, boolean preempt) {
-    Map<String, Boolean> wanted = new LinkedHashMap<>();
-    wanted.put("mapped-ram", false);
-    wanted.put("multifd", false);
-    wanted.put("events", true);
-    wanted.put("postcopy-ram", true);
-    wanted.put(POSTCOPY_BLOCKTIME, true);
-    wanted.put(POSTCOPY_PREEMPT, preempt);
-    Set<String> names = QemuMachine.capabilities(known).keySet();
-    ObjectNode arguments = QmpJson.object();
-    ArrayNode list = arguments.putArray("capabilities");
-    wanted.forEach((capability, state) -> {
-      if (names.contains(capability)) {
-        list.addObject().put("capability", capability).put("state", state);
-      }
-    });
-    return arguments;
-  }
 
   private void listen(QemuMonitor.Session session, boolean preempt) throws IOException {
     Path socket;

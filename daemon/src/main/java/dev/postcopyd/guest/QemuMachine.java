@@ -44,6 +44,17 @@ record QemuMachine(
       CompletableFuture<JsonNode> capabilities,
       CompletableFuture<JsonNode> machine,
       CompletableFuture<JsonNode> blocks) {
+    /** Whether this QEMU waits for its incoming migration. */
+    CompletableFuture<Boolean> waits() {
+      return status.thenCombine(
+          migration,
+          (now, moved) -> stateOf(now).equals("inmigrate") && stateOf(moved).equals("none"));
+    }
+
+    private static String stateOf(JsonNode answer) {
+      return answer.path("status").asString("none");
+    }
+
     /** Waits for the answers. */
     QemuMachine await(QemuCalls calls) throws IOException {
       return new QemuMachine(

@@ -185,7 +185,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     }
     opened.complete(null);
     try {
-      destination.begin(context.preemptWanted());
+      destination.begin();
       check(file);
       stages.done("snapshot");
       context.warmUp().run();

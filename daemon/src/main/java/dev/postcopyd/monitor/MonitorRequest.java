@@ -30,7 +30,7 @@ final class MonitorRequest {
     this.command = command;
     this.descriptor = descriptor;
     this.carriesDescriptor = descriptor != NO_DESCRIPTOR;
-    this.line = QmpMessageWriter.write(command);
+    this.line = QmpMessageWriter.writeCompact(command);
   }
 
   String name() {

@@ -98,6 +98,7 @@ public final class QemuMonitor implements AutoCloseable {
   private @Nullable Session session;
   private CompletableFuture<Session> connected = new CompletableFuture<>();
   private long sessions;
+  private long changes;
 
   /** The QEMU of the last session, until it is known to have ended. Of the session's thread. */
   private @Nullable Session last;
@@ -171,6 +172,9 @@ public final class QemuMonitor implements AutoCloseable {
     MonitorConnection current;
     synchronized (lock) {
       current = session == null ? null : connection;
+      if (mayChangeTheMachine(command.name())) {
+        changes++;
+      }
     }
     if (current == null) {
       if (descriptor >= 0) {
@@ -179,6 +183,26 @@ public final class QemuMonitor implements AutoCloseable {
       return CompletableFuture.failedFuture(new MonitorUnavailableException(trouble()));
     }
     return current.submit(command, descriptor);
+  }
+
+  /**
+   * How many commands have been sent that may have changed the machine or what it does: while it is
+   * the same number, and the same session, answers of before still hold. What somebody does on
+   * another monitor of the same QEMU is not counted.
+   */
+  public long changes() {
+    synchronized (lock) {
+      return changes;
+    }
+  }
+
+  /** Migration settings are no part of the machine. */
+  private static boolean mayChangeTheMachine(String command) {
+    return !(command.startsWith("query-")
+        || command.startsWith("x-query-")
+        || command.startsWith("qom-get")
+        || command.startsWith("qom-list")
+        || command.startsWith("migrate-set-"));
   }
 
   /**

@@ -1,6 +1,7 @@
 package dev.postcopyd.control;
 
 import dev.postcopyd.fds.FdSets;
+import dev.postcopyd.guest.QemuReadiness;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.qmp.schema.HonouredCapabilities;
 import dev.postcopyd.qmp.schema.QmpSchema;
@@ -28,7 +29,8 @@ final class ProxyServer implements AutoCloseable {
             table,
             new MonitorGreeting(monitor, TestServer.version()));
     loads = new FakeMigration(new QmpGuestEvents(server, settings));
-    MonitorProxy.register(table, server, monitor, fdSets, settings, loads);
+    MonitorProxy.register(
+        table, server, monitor, new QemuReadiness(monitor, true), fdSets, settings, loads);
   }
 
   /**

@@ -14,6 +14,8 @@ import tools.jackson.databind.JsonNode;
  * Writes JSON as QEMU 10.0 does: {@code ", "} and {@code ": "} between parts, ASCII only, four
  * upper-case hexadecimal digits for everything else, doubles in the 17 digits of C's {@code %.17g}.
  *
+ * <p>Or as short as JSON can be, without any space.
+ *
  * <p>One difference: QEMU prints an infinite double as {@code inf}, which is no JSON; here it is a
  * number too large for a double, as the client must have sent it. Appends to a builder that the
  * caller owns; not thread-safe.
@@ -23,9 +25,21 @@ final class JsonTextWriter {
   private static final String HEX = "0123456789ABCDEF";
 
   private final StringBuilder out;
+  private final String space;
 
+  /** Spaced as QEMU does. */
   JsonTextWriter(StringBuilder out) {
+    this(out, " ");
+  }
+
+  private JsonTextWriter(StringBuilder out, String space) {
     this.out = out;
+    this.space = space;
+  }
+
+  /** Without any space. */
+  static JsonTextWriter compact(StringBuilder out) {
+    return new JsonTextWriter(out, "");
   }
 
   /** Not recursive: a client's id may be nested deeper than a thread's stack is tall. */
@@ -72,12 +86,12 @@ final class JsonTextWriter {
     /** Writes what stands before the next value, and goes on to it. */
     private JsonNode next() {
       if (!first) {
-        out.append(", ");
+        out.append(',').append(space);
       }
       first = false;
       if (members != null) {
         writeString(members.next().getKey());
-        out.append(": ");
+        out.append(':').append(space);
       }
       return elements.next();
     }
