@@ -48,8 +48,6 @@ final class SelfTestResult {
     long startNanos = System.nanoTime();
     try {
       rehearse();
-      // Now, and not in the middle of the first load.
-      System.gc();
       log.info(
           "self-test passed millis={}",
           TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - startNanos));

@@ -13,7 +13,8 @@ import java.lang.foreign.MemorySegment;
  * Confined to the thread that made it.
  */
 final class NativeFileSource implements StreamSource, AutoCloseable {
-  private static final int BUFFER_BYTES = 1 << 20;
+  /** No more than a parse touches again and again: each page of it is a page fault. */
+  private static final int BUFFER_BYTES = 64 << 10;
 
   private final NativeFile file;
   private final long sizeBytes;
