@@ -132,7 +132,7 @@ final class StreamSession
     this.engine = new PostcopyEngine(table, handler, placer, this, metrics, faultOrder);
     this.faults = new ReturnPathFaultSource(socket, table, placer, this, largestBitmapBytes(table));
     this.faultThread = new FaultThread(faults, engine, "faults");
-    this.pacer = new BulkPacer(main, faults, bytesPerSecond);
+    this.pacer = new BulkPacer(main, bytesPerSecond);
   }
 
   private static long largestBitmapBytes(RamBlockTable table) {

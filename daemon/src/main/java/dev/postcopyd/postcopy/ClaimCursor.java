@@ -5,7 +5,7 @@ import java.util.List;
 
 /**
  * Where the loaders are: hands out runs of pages that nobody has claimed, in order, and jumps to
- * where the guest faulted last, since what lies behind a fault is wanted next.
+ * where the guest faulted last, since what lies around a fault is wanted next.
  *
  * <p>Shared by all loader threads of one load; a run is claimed under the lock, which is held for
  * microseconds and never while anything is fetched. Each thread keeps to an area of its own until
@@ -113,6 +113,14 @@ final class ClaimCursor {
     return (int) Math.min(pages - intoRun, block.endPageIndex() - first);
   }
 
+  /**
+   * The aligned run around a page: what lies before a fault is wanted as often as what lies behind.
+   */
+  private long runStart(RamBlock block, long page) {
+    long pages = Math.max(1, block.hostPageSize().pagesIn(runBytes));
+    return page - (page - block.firstPageIndex()) % pages;
+  }
+
   private boolean followFaults() {
     long hint = engine.takeFaultHint();
     if (hint < 0) {
@@ -122,7 +130,7 @@ final class ClaimCursor {
       RamBlock block = blocks.get(i);
       if (hint >= block.firstPageIndex() && hint < block.endPageIndex()) {
         blockIndex = i;
-        pageIndex = hint;
+        pageIndex = runStart(block, hint);
         blocksWithoutWork = 0;
         return true;
       }

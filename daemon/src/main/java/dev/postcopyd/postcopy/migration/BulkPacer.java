@@ -5,27 +5,19 @@ import java.util.concurrent.locks.LockSupport;
 import java.util.function.LongSupplier;
 
 /**
- * Keeps the bulk of a postcopy migration out of the way of the pages that the guest waits for, and
- * below the rate that the user allows.
+ * Keeps the bulk of a postcopy migration below the rate that the user allows: {@code
+ * max-postcopy-bandwidth} counts the bytes of the main channel over all its time.
  *
- * <ul>
- *   <li>A guest that has just been let go touches its working set, one page after the other. While
- *       requests come in the bulk waits, for a bounded time: it would only slow them down.
- *   <li>{@code max-postcopy-bandwidth} counts the bytes of the main channel over all its time.
- * </ul>
+ * <p>It does not wait for requests to cease: the bulk goes where the guest asks, and what it brings
+ * from there is worth more to the guest than the bandwidth (docs/adr/0014).
  *
  * <p>Thread-safe; allocates nothing.
  */
 public final class BulkPacer implements LoadPacer {
-  private static final long QUIET_NANOS = 1_500_000;
-  private static final long HOLD_BACK_NANOS = 250_000_000;
-  private static final long LOOK_AGAIN_NANOS = 250_000;
   private static final long LONGEST_PARK_NANOS = 20_000_000;
 
   private final PageChannel main;
-  private final ReturnPathFaultSource requests;
   private final LongSupplier bytesPerSecond;
-  private final long holdBackUntilNanos;
   private long rateSinceNanos;
   private long rateSinceBytes;
   private long rate;
@@ -34,30 +26,13 @@ public final class BulkPacer implements LoadPacer {
   /**
    * @param bytesPerSecond what the user allows now; 0 for no limit
    */
-  public BulkPacer(PageChannel main, ReturnPathFaultSource requests, LongSupplier bytesPerSecond) {
+  public BulkPacer(PageChannel main, LongSupplier bytesPerSecond) {
     this.main = main;
-    this.requests = requests;
     this.bytesPerSecond = bytesPerSecond;
-    this.holdBackUntilNanos = System.nanoTime() + HOLD_BACK_NANOS;
   }
 
   @Override
   public void awaitTurn() {
-    holdBack();
-    limit();
-  }
-
-  private void holdBack() {
-    long now = System.nanoTime();
-    while (!stopped
-        && now - holdBackUntilNanos < 0
-        && now - requests.lastRequestNanos() < QUIET_NANOS) {
-      LockSupport.parkNanos(LOOK_AGAIN_NANOS);
-      now = System.nanoTime();
-    }
-  }
-
-  private void limit() {
     long waitNanos = dueInNanos();
     while (!stopped && waitNanos > 0) {
       LockSupport.parkNanos(Math.min(waitNanos, LONGEST_PARK_NANOS));

@@ -36,7 +36,6 @@ public final class ReturnPathFaultSource implements FaultSource, AutoCloseable {
   private final MemorySegment buffer = arena.allocate(BUFFER_BYTES);
   private final Set<String> unknownBlocks = new HashSet<>();
   private volatile boolean stopped;
-  private volatile long lastRequestNanos = System.nanoTime() - 3_600_000_000_000L;
 
   /** What a return path says beside page requests. Called on the serving thread. */
   public interface Listener {
@@ -89,11 +88,6 @@ public final class ReturnPathFaultSource implements FaultSource, AutoCloseable {
     return true;
   }
 
-  /** When the last page was asked for, by {@link System#nanoTime}. */
-  long lastRequestNanos() {
-    return lastRequestNanos;
-  }
-
   private final class Requests implements ReturnPathDecoder.Receiver {
     private final FaultSink sink;
     private long nowNanos;
@@ -104,7 +98,6 @@ public final class ReturnPathFaultSource implements FaultSource, AutoCloseable {
 
     @Override
     public void pagesRequested(String blockName, long startBytes, long lengthBytes) {
-      lastRequestNanos = nowNanos;
       RamBlock block = table.byName(blockName);
       if (block == null || startBytes + lengthBytes > block.usedLengthBytes()) {
         answerUnknown(blockName, startBytes, lengthBytes);
