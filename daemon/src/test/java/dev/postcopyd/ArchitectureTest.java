@@ -54,9 +54,11 @@ class ArchitectureTest {
       postcopy.mappedram  -> postcopy, page, snapshot, posix
       postcopy.migration  -> postcopy, page, stream, posix
       loader              -> postcopy, page, metrics
-      incoming            -> loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
+      incoming            -> source, sink, loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
-      control             -> loader, incoming, outgoing, postcopy, guest, monitor, workingset, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
+      source              -> page, stream, posix
+      sink                -> page, stream, posix, snapshot, source, outgoing
+      control             -> source, sink, loader, incoming, outgoing, postcopy, guest, monitor, workingset, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
       app                 -> *
       cli                 -> app, control, guest, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, qmp.schema, metrics
       """;

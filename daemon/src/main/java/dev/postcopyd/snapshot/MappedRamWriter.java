@@ -3,6 +3,7 @@ package dev.postcopyd.snapshot;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.posix.GuestMemoryAccess;
 import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.posix.StreamSocket;
 import dev.postcopyd.stream.MappedRamHeader;
 import dev.postcopyd.stream.RamBlockEntry;
 import dev.postcopyd.stream.StreamEncoder;
@@ -12,11 +13,13 @@ import dev.postcopyd.stream.StreamRecord.SectionEnd;
 import dev.postcopyd.stream.StreamRecord.SectionStart;
 import dev.postcopyd.stream.StreamRecord.VmDescription;
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Objects;
 import java.util.Set;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Writes a mapped-ram snapshot that a stock QEMU loads: the layout of {@link MappedRamParser}, with
@@ -76,14 +79,29 @@ public final class MappedRamWriter {
   }
 
   private final NativeFile out;
-  private final MachineState machineState;
+  private final int ramSectionId;
   private final List<Placed> blocks;
+  private @Nullable MachineState machineState;
   private boolean finished;
 
-  private MappedRamWriter(NativeFile out, MachineState machineState, List<Placed> blocks) {
+  private MappedRamWriter(NativeFile out, int ramSectionId, List<Placed> blocks) {
     this.out = out;
-    this.machineState = machineState;
+    this.ramSectionId = ramSectionId;
     this.blocks = blocks;
+  }
+
+  /**
+   * The same for a machine that is known from the beginning: {@link #finish()} ends it.
+   *
+   * @param machineState of a mapped-ram snapshot: its configuration names that capability
+   */
+  public static MappedRamWriter create(
+      NativeFile out, long offsetBytes, MachineState machineState, List<Block> blocks)
+      throws IOException {
+    MappedRamWriter writer =
+        create(out, offsetBytes, machineState.configuration(), machineState.ramSectionId(), blocks);
+    writer.machineState = machineState;
+    return writer;
   }
 
   /**
@@ -91,29 +109,30 @@ public final class MappedRamWriter {
    *
    * @param out open for writing
    * @param offsetBytes where the stream shall begin; what lies before it stays
-   * @param machineState of a mapped-ram snapshot: its configuration names that capability
+   * @param head what stands between the header and RAM: a configuration that names the capability
+   *     mapped-ram, and whatever device sections come so early
    * @param blocks at least one, with different names; {@link #writePages} knows them by their index
    */
   public static MappedRamWriter create(
-      NativeFile out, long offsetBytes, MachineState machineState, List<Block> blocks)
+      NativeFile out, long offsetBytes, byte[] head, int ramSectionId, List<Block> blocks)
       throws IOException {
     requireDifferentNames(blocks);
     long totalBytes = blocks.stream().mapToLong(Block::usedLengthBytes).reduce(0, Math::addExact);
-    StreamEncoder head =
+    StreamEncoder start =
         new StreamEncoder()
             .header()
-            .bytes(machineState.configuration())
+            .bytes(head)
             .record(
                 new SectionStart(
-                    machineState.ramSectionId(),
+                    ramSectionId,
                     StreamFormat.RAM_SECTION_NAME,
                     StreamFormat.RAM_SECTION_INSTANCE,
                     StreamFormat.RAM_SECTION_VERSION))
             .ramTotal(totalBytes);
     out.truncate(offsetBytes);
-    out.writeBytesAt(head.toByteArray(), offsetBytes);
+    out.writeBytesAt(start.toByteArray(), offsetBytes);
     List<Placed> placed = new ArrayList<>();
-    long position = offsetBytes + head.sizeBytes();
+    long position = offsetBytes + start.sizeBytes();
     for (Block block : blocks) {
       Placed next = Placed.at(block, position);
       MappedRamHeader header =
@@ -124,7 +143,7 @@ public final class MappedRamWriter {
       placed.add(next);
       position = next.endBytes();
     }
-    return new MappedRamWriter(out, machineState, List.copyOf(placed));
+    return new MappedRamWriter(out, ramSectionId, List.copyOf(placed));
   }
 
   /**
@@ -142,6 +161,45 @@ public final class MappedRamWriter {
         PAGE_SIZE.offsetOf(pageCount),
         target.layout().pagesOffsetBytes() + PAGE_SIZE.offsetOf(firstPage));
     target.storedPages().set(firstPage, pageCount);
+  }
+
+  /**
+   * Writes pages as they are, from where the pieces of a vector lie.
+   *
+   * @param vector its first {@code pieces} pieces are the pages; undefined afterwards
+   */
+  public void writePages(
+      int blockIndex, long firstPage, long pageCount, StreamSocket.IoVector vector, int pieces)
+      throws IOException {
+    Placed target = target(blockIndex, firstPage, pageCount);
+    out.writeFullyAt(
+        vector,
+        pieces,
+        PAGE_SIZE.offsetOf(pageCount),
+        target.layout().pagesOffsetBytes() + PAGE_SIZE.offsetOf(firstPage));
+    target.storedPages().set(firstPage, pageCount);
+  }
+
+  /** Makes pages zero pages, whatever was written for them before. */
+  public void zeroPages(int blockIndex, long firstPage, long pageCount) {
+    target(blockIndex, firstPage, pageCount).storedPages().clear(firstPage, pageCount);
+  }
+
+  /**
+   * What has been written for a page last.
+   *
+   * @param into native memory for a page; the file must be open for reading, too
+   */
+  public void readPage(int blockIndex, long page, MemorySegment into) throws IOException {
+    Placed target = target(blockIndex, page, 1);
+    if (target.storedPages().isSet(page)) {
+      out.readFullyAt(
+          into.address(),
+          PAGE_SIZE.bytes(),
+          target.layout().pagesOffsetBytes() + PAGE_SIZE.offsetOf(page));
+    } else {
+      into.fill((byte) 0);
+    }
   }
 
   /**
@@ -176,28 +234,43 @@ public final class MappedRamWriter {
    * @return the file's length in bytes
    */
   public long finish() throws IOException {
+    MachineState machine = machineState;
+    if (machine == null) {
+      throw new IllegalStateException("the machine is not known");
+    }
+    StreamEncoder tail =
+        new StreamEncoder().bytes(machine.deviceSections()).record(new EndOfStream());
+    machine
+        .vmDescriptionJson()
+        .ifPresent(json -> tail.record(new VmDescription(json.length)).bytes(json));
+    return finish(machine.commands(), tail.toByteArray());
+  }
+
+  /**
+   * The same for what is not taken apart.
+   *
+   * @param besideRam what stands between the beginning and the end of RAM, in order
+   * @param tail device sections, end marker and, if there is one, vmdescription
+   * @return the file's length in bytes
+   */
+  public long finish(byte[] besideRam, byte[] tail) throws IOException {
     requireUnfinished();
     finished = true;
     for (Placed block : blocks) {
       block.storedPages().writeTo(out, block.layout().bitmapOffsetBytes());
     }
-    int ramSectionId = machineState.ramSectionId();
-    StreamEncoder tail =
+    StreamEncoder end =
         new StreamEncoder()
             .ramEnd()
             .footer(ramSectionId)
-            .bytes(machineState.commands())
+            .bytes(besideRam)
             .record(new SectionEnd(ramSectionId))
             .ramEnd()
             .footer(ramSectionId)
-            .bytes(machineState.deviceSections())
-            .record(new EndOfStream());
-    machineState
-        .vmDescriptionJson()
-        .ifPresent(json -> tail.record(new VmDescription(json.length)).bytes(json));
+            .bytes(tail);
     long tailOffset = blocks.getLast().endBytes();
-    long endBytes = tailOffset + tail.sizeBytes();
-    out.writeBytesAt(tail.toByteArray(), tailOffset);
+    long endBytes = tailOffset + end.sizeBytes();
+    out.writeBytesAt(end.toByteArray(), tailOffset);
     out.truncate(endBytes);
     return endBytes;
   }

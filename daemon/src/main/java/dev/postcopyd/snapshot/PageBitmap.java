@@ -88,6 +88,10 @@ final class PageBitmap {
     }
   }
 
+  boolean isSet(long page) {
+    return (words[(int) (page >>> 6)] & 1L << page) != 0;
+  }
+
   long storedPages() {
     long stored = 0;
     for (long word : words) {

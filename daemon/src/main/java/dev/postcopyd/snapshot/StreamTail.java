@@ -1,8 +1,8 @@
 package dev.postcopyd.snapshot;
 
+import dev.postcopyd.stream.OpaqueTail;
 import dev.postcopyd.stream.StreamFormat;
 import dev.postcopyd.stream.StreamFormatException;
-import java.nio.ByteBuffer;
 import java.util.Arrays;
 import java.util.Optional;
 
@@ -35,7 +35,7 @@ final class StreamTail {
    * @param offsetBytes where in the file they begin
    */
   static StreamTail split(byte[] tail, long offsetBytes) throws StreamFormatException {
-    int jsonStart = vmDescriptionStart(tail);
+    int jsonStart = OpaqueTail.vmDescriptionStart(tail, tail.length);
     int deviceEnd = jsonStart < 0 ? endMarker(tail, offsetBytes) : jsonStart - HEAD_BYTES;
     requireBound(deviceEnd, SnapshotLimits.MAX_DEVICE_STATE_BYTES, "device state", offsetBytes);
     byte[] devices = Arrays.copyOf(tail, deviceEnd);
@@ -77,28 +77,6 @@ final class StreamTail {
     }
   }
 
-  /** Where in the tail the JSON begins; -1 if there is no vmdescription. */
-  private static int vmDescriptionStart(byte[] tail) {
-    if (tail.length == 0 || tail[tail.length - 1] != '}') {
-      return -1;
-    }
-    int text = tail.length;
-    while (text > 0 && isText(tail[text - 1])) {
-      text--;
-    }
-    ByteBuffer integers = ByteBuffer.wrap(tail);
-    for (int start = Math.max(text, HEAD_BYTES); start < Math.min(text + 4, tail.length); start++) {
-      int head = start - HEAD_BYTES;
-      if (tail[start] == '{'
-          && tail[head] == StreamFormat.TYPE_END_OF_STREAM
-          && tail[head + 1] == StreamFormat.TYPE_VMDESCRIPTION
-          && integers.getInt(head + 2) == tail.length - start) {
-        return start;
-      }
-    }
-    return -1;
-  }
-
   private static int endMarker(byte[] tail, long offsetBytes) throws StreamFormatException {
     if (tail.length == 0) {
       throw new StreamFormatException("missing end marker: the file ends behind RAM", offsetBytes);
@@ -111,10 +89,6 @@ final class StreamTail {
           offsetBytes + tail.length - 1);
     }
     return tail.length - 1;
-  }
-
-  private static boolean isText(byte value) {
-    return value < 0 || value >= 0x20 || value == '\t' || value == '\n' || value == '\r';
   }
 
   private static void requireBound(int lengthBytes, int limit, String what, long at)

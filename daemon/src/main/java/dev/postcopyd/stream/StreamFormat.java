@@ -73,6 +73,24 @@ public final class StreamFormat {
   /** The block is that of the record before on the same channel: no name follows. */
   public static final long RAM_FLAG_CONTINUE = 0x20;
 
+  /** The page's bytes follow as a delta against what it held before. */
+  public static final long RAM_FLAG_XBZRLE = 0x40;
+
+  /** RDMA only. */
+  public static final long RAM_FLAG_HOOK = 0x80;
+
+  /** A compressed page, of releases before 9.1. */
+  public static final long RAM_FLAG_COMPRESS_PAGE = 0x100;
+
+  /** What the other channels have sent so far comes before what follows on this one. */
+  public static final long RAM_FLAG_MULTIFD_FLUSH = 0x200;
+
+  /** How many RAM blocks one guest may have. A well-equipped QEMU has some dozens. */
+  public static final int MAX_RAM_BLOCKS = 4096;
+
+  /** RAM of one guest: 64 TiB. */
+  public static final long MAX_RAM_BYTES = 1L << 46;
+
   // Commands; lengths of their payloads are fixed but for RAM_DISCARD and RECV_BITMAP.
   public static final int COMMAND_OPEN_RETURN_PATH = 1;
   public static final int COMMAND_PING = 2;
@@ -81,6 +99,7 @@ public final class StreamFormat {
   public static final int COMMAND_POSTCOPY_RUN = 5;
   public static final int COMMAND_POSTCOPY_RAM_DISCARD = 6;
   public static final int COMMAND_PACKAGED = 7;
+  public static final int COMMAND_ENABLE_COLO = 8;
   public static final int COMMAND_POSTCOPY_RESUME = 9;
   public static final int COMMAND_RECV_BITMAP = 10;
 

@@ -106,6 +106,19 @@ public final class StreamInput {
     return new String(window, from, length, StandardCharsets.US_ASCII);
   }
 
+  /** So many bytes as they are. The caller bounds the length. */
+  public byte[] readBytes(int length, String what) throws IOException {
+    byte[] bytes = new byte[length];
+    int done = 0;
+    while (done < length) {
+      int piece = Math.min(WINDOW_BYTES, length - done);
+      System.arraycopy(window, require(piece, what), bytes, done, piece);
+      offsetBytes += piece;
+      done += piece;
+    }
+    return bytes;
+  }
+
   /** The bytes from {@code start} up to the position. */
   public byte[] bytesSince(long start) throws IOException {
     byte[] bytes = new byte[Math.toIntExact(offsetBytes - start)];
@@ -122,7 +135,7 @@ public final class StreamInput {
       return (int) from;
     }
     windowOffsetBytes = offsetBytes;
-    windowLength = source.readAt(offsetBytes, window, 0, WINDOW_BYTES);
+    windowLength = source.readAt(offsetBytes, window, 0, length, WINDOW_BYTES);
     if (windowLength < length) {
       throw new StreamFormatException(
           "truncated: "

@@ -13,4 +13,15 @@ public interface StreamSource {
    * @return how many bytes were read: fewer than {@code length} only where the source ends
    */
   int readAt(long offsetBytes, byte[] into, int from, int length) throws IOException;
+
+  /**
+   * Reads at least {@code least} bytes and at most {@code length}, for sources of which the rest
+   * may be long in coming.
+   *
+   * @return how many bytes were read: fewer than {@code least} only where the source ends
+   */
+  default int readAt(long offsetBytes, byte[] into, int from, int least, int length)
+      throws IOException {
+    return readAt(offsetBytes, into, from, length);
+  }
 }

@@ -13,12 +13,14 @@ import static dev.postcopyd.posix.abi.PosixConstants.O_RDONLY;
 import static dev.postcopyd.posix.abi.PosixConstants.O_RDWR;
 import static dev.postcopyd.posix.abi.PosixConstants.O_TRUNC;
 import static dev.postcopyd.posix.abi.PosixConstants.O_WRONLY;
+import static dev.postcopyd.posix.abi.PosixStructs.IOVEC_SIZEOF;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FSYNC;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FTRUNCATE;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_MEMFD_CREATE;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_OPENAT;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_PREAD64;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_PWRITE64;
+import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_PWRITEV;
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 
 import dev.postcopyd.posix.abi.Libc;
@@ -252,6 +254,40 @@ public final class NativeFile implements AutoCloseable {
         throw failed("pwrite", lengthBytes, offsetBytes, answer == 0 ? -Errno.ENOSPC : answer);
       }
       done += answer;
+    }
+  }
+
+  /**
+   * Writes pieces of native memory one behind the other, in as few calls as possible.
+   *
+   * @param vector its first {@code pieces} pieces are written; undefined afterwards
+   * @param lengthBytes what the pieces come to
+   */
+  public void writeFullyAt(
+      StreamSocket.IoVector vector, int pieces, long lengthBytes, long offsetBytes)
+      throws IOException {
+    int first = 0;
+    long done = 0;
+    while (done < lengthBytes) {
+      long answer =
+          Libc.syscall(
+              SYS_PWRITEV,
+              fd(),
+              vector.address() + (long) first * IOVEC_SIZEOF,
+              pieces - first,
+              offsetBytes + done,
+              0,
+              0);
+      if (answer == -Errno.EINTR) {
+        continue;
+      }
+      if (answer <= 0) {
+        throw failed("pwritev", lengthBytes, offsetBytes, answer == 0 ? -Errno.ENOSPC : answer);
+      }
+      done += answer;
+      if (done < lengthBytes) {
+        first = vector.skip(first, answer);
+      }
     }
   }
 

@@ -47,7 +47,7 @@ import java.util.function.BooleanSupplier;
  */
 public final class SocketConnector {
   private static final long SLICE_NANOS = 50_000_000;
-  private static final ValueLayout.OfShort BE16 = JAVA_SHORT.withOrder(ByteOrder.BIG_ENDIAN);
+  static final ValueLayout.OfShort BE16 = JAVA_SHORT.withOrder(ByteOrder.BIG_ENDIAN);
 
   private final Duration patience;
   private final BooleanSupplier abandoned;
@@ -137,7 +137,7 @@ public final class SocketConnector {
     }
   }
 
-  private static MemorySegment inet4(Arena arena, InetAddress host, int port) {
+  static MemorySegment inet4(Arena arena, InetAddress host, int port) {
     MemorySegment address = arena.allocate(SOCKADDR_IN_SIZEOF, 4);
     address.set(JAVA_SHORT, SOCKADDR_IN_SIN_FAMILY, (short) AF_INET);
     address.set(BE16, SOCKADDR_IN_SIN_PORT, (short) port);
@@ -146,7 +146,7 @@ public final class SocketConnector {
     return address;
   }
 
-  private static MemorySegment inet6(Arena arena, Inet6Address host, int port) {
+  static MemorySegment inet6(Arena arena, Inet6Address host, int port) {
     MemorySegment address = arena.allocate(SOCKADDR_IN6_SIZEOF, 4);
     address.set(JAVA_SHORT, SOCKADDR_IN6_SIN6_FAMILY, (short) AF_INET6);
     address.set(BE16, SOCKADDR_IN6_SIN6_PORT, (short) port);

@@ -158,6 +158,13 @@ public final class StreamSocket implements AutoCloseable {
     return answer;
   }
 
+  /** Whether nothing comes for so long; the end of the stream is something, too. */
+  public boolean isQuietFor(long nanos) throws IOException {
+    try (Poll poll = Poll.readable(fd)) {
+      return poll.await(nanos) == 0;
+    }
+  }
+
   /** Sends all of the native memory. */
   public void sendFully(long address, long lengthBytes) throws IOException {
     long done = 0;
@@ -273,7 +280,7 @@ public final class StreamSocket implements AutoCloseable {
     }
 
     /** Takes sent bytes off the front; answers the first piece that has some left. */
-    private int skip(int first, long sentBytes) {
+    int skip(int first, long sentBytes) {
       long left = sentBytes;
       int piece = first;
       while (left > 0) {

@@ -91,6 +91,7 @@ public final class PosixConstants {
   public static final int SOCK_NONBLOCK = O_NONBLOCK;
   public static final int SOL_SOCKET = 1;
   public static final int SO_ERROR = 4;
+  public static final int SO_REUSEADDR = 2;
   public static final int SO_SNDBUF = 7;
   public static final int SO_KEEPALIVE = 9;
   public static final int SO_PASSCRED = 16;

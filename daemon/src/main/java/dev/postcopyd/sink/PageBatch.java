@@ -1,0 +1,103 @@
+package dev.postcopyd.sink;
+
+import dev.postcopyd.stream.PageBuffer;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Pages of one channel that are to be written, in order: where they go, and where in a buffer they
+ * lie. Filled by the channel's thread, emptied by the writer's, never both at once.
+ */
+final class PageBatch {
+  /** More would make the list larger than what it lists. */
+  private static final int MAX_RUNS = 4096;
+
+  /** What a run is. */
+  enum Kind {
+    DATA,
+    ZERO,
+    DELTA
+  }
+
+  private static final Kind[] KINDS = Kind.values();
+
+  private final byte[] kinds = new byte[MAX_RUNS];
+  private final int[] blocks = new int[MAX_RUNS];
+  private final long[] firstPages = new long[MAX_RUNS];
+  private final int[] counts = new int[MAX_RUNS];
+  private final int[] positions = new int[MAX_RUNS];
+  private final int[] strides = new int[MAX_RUNS];
+  private int runs;
+
+  /** Whose bytes the runs refer to; null once they are in the spill file. */
+  @Nullable SharedBuffer buffer;
+
+  /** Where in the spill file the buffer's bytes from {@link #from} to {@link #to} stand. */
+  long spillOffsetBytes;
+
+  int from = PageBuffer.BYTES;
+  int to;
+
+  boolean isEmpty() {
+    return runs == 0;
+  }
+
+  boolean isFull() {
+    return runs == MAX_RUNS;
+  }
+
+  int runs() {
+    return runs;
+  }
+
+  void clear() {
+    runs = 0;
+    from = PageBuffer.BYTES;
+    to = 0;
+    buffer = null;
+  }
+
+  /**
+   * Adds a run.
+   *
+   * @param count pages; of a delta, its length in bytes
+   * @param position in the buffer; -1 if there is nothing
+   * @param end one past the run's last byte in the buffer
+   */
+  void add(Kind kind, int block, long firstPage, int count, int position, int stride, int end) {
+    kinds[runs] = (byte) kind.ordinal();
+    blocks[runs] = block;
+    firstPages[runs] = firstPage;
+    counts[runs] = count;
+    positions[runs] = position;
+    strides[runs] = stride;
+    runs++;
+    if (position >= 0) {
+      from = Math.min(from, position);
+      to = Math.max(to, end);
+    }
+  }
+
+  Kind kind(int run) {
+    return KINDS[kinds[run]];
+  }
+
+  int block(int run) {
+    return blocks[run];
+  }
+
+  long firstPage(int run) {
+    return firstPages[run];
+  }
+
+  int count(int run) {
+    return counts[run];
+  }
+
+  int position(int run) {
+    return positions[run];
+  }
+
+  int stride(int run) {
+    return strides[run];
+  }
+}

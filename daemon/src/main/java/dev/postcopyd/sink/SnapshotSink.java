@@ -1,0 +1,342 @@
+package dev.postcopyd.sink;
+
+import dev.postcopyd.outgoing.SaveTarget;
+import dev.postcopyd.page.RamBlock;
+import dev.postcopyd.page.RamBlockTable;
+import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.snapshot.MappedRamWriter;
+import dev.postcopyd.snapshot.StreamEnd;
+import dev.postcopyd.source.MigrationReceiver;
+import dev.postcopyd.stream.ConfigurationSubsection;
+import dev.postcopyd.stream.PageBuffer;
+import dev.postcopyd.stream.StreamEncoder;
+import dev.postcopyd.stream.StreamFormat;
+import dev.postcopyd.stream.StreamRecord;
+import dev.postcopyd.stream.StreamRecord.Configuration;
+import dev.postcopyd.stream.StreamRecord.SectionFull;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.atomic.LongAdder;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Writes what a migration source sends as a mapped-ram file: pages while they come, everything else
+ * at the end. The devices' bytes are passed on as they are.
+ *
+ * <pre>
+ * open → [MigrationReceiver's calls, pages on any number of channels] → finish, or abandon
+ * </pre>
+ *
+ * <p>Receiving threads put pages into a queue; one thread of the sink's own writes them, so that no
+ * disk holds up a source. The file appears under its name only when {@link #finish} has made it
+ * durable. Owns target, queue and thread.
+ */
+public final class SnapshotSink implements MigrationReceiver {
+  private static final Logger log = LoggerFactory.getLogger(SnapshotSink.class);
+
+  private final SaveTarget target;
+  private final BatchQueue queue;
+  private final LongAdder dataPages = new LongAdder();
+  private final LongAdder zeroPages = new LongAdder();
+  private final StreamEncoder head = new StreamEncoder();
+  private final StreamEncoder besideRam = new StreamEncoder();
+  private final List<SectionFull> early = new ArrayList<>();
+  private final Thread thread =
+      Thread.ofPlatform().name("sink-writer").daemon().unstarted(this::run);
+  private @Nullable NativeFile out;
+  private @Nullable MappedRamWriter writer;
+  private byte @Nullable [] tail;
+  private volatile @Nullable ArrivedPages arrived;
+  private volatile @Nullable RamBlockTable table;
+  private volatile @Nullable IOException failure;
+  private boolean ended;
+
+  /**
+   * @param target where the file is to be; its pages are written past the page cache if it says so
+   */
+  public SnapshotSink(SaveTarget target, SinkSettings settings) {
+    this.target = target;
+    this.queue =
+        new BatchQueue(
+            settings.memoryBytes(),
+            settings.spillBytes(),
+            new SpillFile(settings.spillDirectory()));
+  }
+
+  /** Creates the file, so that a place where there can be none is known before a source comes. */
+  public void open() throws IOException {
+    try (NativeFile created = target.open()) {
+      // Deltas are against what has been written.
+      out = created.reopen(NativeFile.Mode.READ_WRITE_CREATE);
+    }
+  }
+
+  /** What has come: bytes of pages with data, of zero pages, and pages that are still to come. */
+  public Figures figures() {
+    RamBlockTable of = table;
+    ArrivedPages pages = arrived;
+    return of == null || pages == null
+        ? new Figures(0, 0, 0, 0)
+        : new Figures(
+            of.totalBytes(),
+            StreamFormat.TARGET_PAGE_SIZE.offsetOf(dataPages.sum()),
+            StreamFormat.TARGET_PAGE_SIZE.offsetOf(zeroPages.sum()),
+            of.totalBytes() - StreamFormat.TARGET_PAGE_SIZE.offsetOf(pages.count()));
+  }
+
+  /** See {@link #figures}. */
+  public record Figures(long totalBytes, long dataBytes, long zeroBytes, long remainingBytes) {}
+
+  @Override
+  public Channel openChannel() {
+    return new SinkChannel(this, queue);
+  }
+
+  @Override
+  public void configured(Configuration configuration) throws IOException {
+    List<ConfigurationSubsection> subsections = new ArrayList<>();
+    for (ConfigurationSubsection subsection : configuration.subsections()) {
+      switch (subsection) {
+        case ConfigurationSubsection.TargetPageBits(int bits)
+            when bits != StreamFormat.TARGET_PAGE_SIZE.shift() ->
+            throw new IOException("target page size of 2^" + bits + " bytes is not supported");
+        case ConfigurationSubsection.TargetPageBits _ -> subsections.addFirst(subsection);
+        case ConfigurationSubsection.Capabilities(List<String> names) -> {
+          if (!names.isEmpty()) {
+            throw new IOException(
+                "the source migrates with the capability "
+                    + names.getFirst()
+                    + ", which is not supported here");
+          }
+        }
+        case ConfigurationSubsection.Uuid _ -> subsections.add(subsection);
+      }
+    }
+    int position =
+        !subsections.isEmpty()
+                && subsections.getFirst() instanceof ConfigurationSubsection.TargetPageBits
+            ? 1
+            : 0;
+    subsections.add(
+        position,
+        new ConfigurationSubsection.Capabilities(List.of(StreamFormat.CAPABILITY_MAPPED_RAM)));
+    StreamEncoder _ = head.record(new Configuration(configuration.machineType(), subsections));
+  }
+
+  @Override
+  public void ramAnnounced(int sectionId, RamBlockTable announced) throws IOException {
+    requireHeap(announced);
+    NativeFile file = file();
+    MappedRamWriter created =
+        MappedRamWriter.create(
+            file,
+            target.offsetBytes(),
+            head.toByteArray(),
+            sectionId,
+            announced.blocks().stream()
+                .map(block -> new MappedRamWriter.Block(block.name(), block.usedLengthBytes()))
+                .toList());
+    file.setDirectIo(target.writesPagesDirectly());
+    arrived = new ArrivedPages(announced);
+    table = announced;
+    writer = created;
+    thread.start();
+  }
+
+  /** Two bits for each page: what is stored, and what has come. */
+  private static void requireHeap(RamBlockTable announced) throws IOException {
+    long bytes = announced.indexSpaceSize() / 4;
+    long limit = Runtime.getRuntime().maxMemory() / 2;
+    if (bytes > limit) {
+      throw new IOException(
+          "not enough memory: the page bitmaps need %d bytes, and of the Java heap (-Xmx) %d may be used"
+              .formatted(bytes, limit));
+    }
+  }
+
+  private NativeFile file() {
+    NativeFile file = out;
+    if (file == null) {
+      throw new IllegalStateException("the sink is not open");
+    }
+    return file;
+  }
+
+  @Override
+  public void kept(StreamRecord first, byte[] record) throws IOException {
+    if (first instanceof SectionFull section) {
+      early.add(section);
+    }
+    StreamEncoder _ = (table == null ? head : besideRam).bytes(record);
+  }
+
+  @Override
+  public void discarded(RamBlock block, long offsetBytes, long lengthBytes) throws IOException {
+    long page = StreamFormat.TARGET_PAGE_SIZE.pageIndexOf(offsetBytes);
+    long pages = StreamFormat.TARGET_PAGE_SIZE.pagesIn(lengthBytes);
+    ArrivedPages of = arrived;
+    if (of != null) {
+      of.remove(block.firstPageIndex() + page, pages);
+    }
+    for (long done = 0; done < pages; ) {
+      int count = (int) Math.min(pages - done, 1 << 30);
+      PageBatch batch = queue.takeBatch();
+      batch.add(PageBatch.Kind.ZERO, block.index(), page + done, count, -1, 0, 0);
+      put(batch);
+      done += count;
+    }
+  }
+
+  @Override
+  public void switchedOver(byte[] deviceSections) throws IOException {
+    byte[] json = StreamEnd.describe(deviceSections);
+    tail =
+        new StreamEncoder()
+            .bytes(deviceSections)
+            .record(new StreamRecord.EndOfStream())
+            .record(new StreamRecord.VmDescription(json.length))
+            .bytes(json)
+            .toByteArray();
+  }
+
+  @Override
+  public long[] receivedPages(RamBlock block) {
+    ArrivedPages of = arrived;
+    return of == null ? new long[0] : of.of(block);
+  }
+
+  @Override
+  public void ended(byte[] rest) throws IOException {
+    if (rest.length > 0) {
+      StreamEnd.check(rest, 0, early);
+      tail = rest;
+    }
+  }
+
+  void dataCame(RamBlock block, long firstPage, int pageCount) {
+    dataPages.add(pageCount);
+    note(block, firstPage, pageCount);
+  }
+
+  void zerosCame(RamBlock block, long firstPage, int pageCount) {
+    zeroPages.add(pageCount);
+    note(block, firstPage, pageCount);
+  }
+
+  private void note(RamBlock block, long firstPage, int pageCount) {
+    ArrivedPages of = arrived;
+    if (of != null) {
+      of.add(block.firstPageIndex() + firstPage, pageCount);
+    }
+  }
+
+  void put(PageBatch batch) throws IOException {
+    try {
+      queue.put(batch);
+    } catch (IOException e) {
+      IOException why = failure;
+      throw why == null ? e : new IOException(why.getMessage(), why);
+    }
+  }
+
+  /** The writer's thread. */
+  private void run() {
+    try (BatchWriter batches = new BatchWriter(writer(), target.writesPagesDirectly());
+        PageBuffer back = new PageBuffer()) {
+      for (PageBatch batch = queue.next(); batch != null; batch = queue.next()) {
+        SharedBuffer buffer = batch.buffer;
+        if (buffer == null && batch.to > batch.from) {
+          queue.readBack(batch, back);
+        }
+        batches.write(batch, buffer == null ? back : buffer.memory);
+        queue.recycle(batch);
+      }
+    } catch (IOException e) {
+      failure = e;
+      queue.stop();
+    } catch (RuntimeException | Error e) {
+      log.error("the snapshot's writer was stopped by a bug", e);
+      failure = new IOException("internal error: " + e, e);
+      queue.stop();
+    }
+  }
+
+  private MappedRamWriter writer() {
+    MappedRamWriter of = writer;
+    if (of == null) {
+      throw new IllegalStateException("no RAM has been announced");
+    }
+    return of;
+  }
+
+  /**
+   * Writes what is left, makes all of it durable and lets the file appear under its name. No
+   * channel is open any more.
+   *
+   * @return the file's length in bytes
+   */
+  public long finish() throws IOException {
+    queue.finish();
+    join();
+    IOException why = failure;
+    if (why != null) {
+      throw new IOException(why.getMessage(), why);
+    }
+    byte[] rest = tail;
+    if (rest == null) {
+      throw new IllegalStateException("the stream has not ended");
+    }
+    NativeFile file = file();
+    file.setDirectIo(false);
+    long fileBytes = writer().finish(besideRam.toByteArray(), rest);
+    file.sync();
+    close();
+    target.commit();
+    return fileBytes;
+  }
+
+  /** Makes {@link #finish} and whoever puts pages return soon. Safe for any thread. */
+  public void stop() {
+    if (failure == null) {
+      failure = new IOException("the migration was given up");
+    }
+    queue.stop();
+  }
+
+  /** Removes what has been written, unless it was finished. */
+  public void abandon() {
+    stop();
+    join();
+    if (!ended) {
+      close();
+      target.abandon();
+    }
+  }
+
+  private void close() {
+    ended = true;
+    queue.close();
+    NativeFile file = out;
+    out = null;
+    if (file != null) {
+      file.close();
+    }
+  }
+
+  private void join() {
+    boolean interrupted = false;
+    while (thread.isAlive()) {
+      try {
+        thread.join();
+      } catch (InterruptedException e) {
+        interrupted = true;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+}
