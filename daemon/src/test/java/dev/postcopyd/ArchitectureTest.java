@@ -60,7 +60,7 @@ class ArchitectureTest {
       sink                -> page, stream, posix, snapshot, source, outgoing
       control             -> source, sink, loader, incoming, outgoing, postcopy, guest, monitor, workingset, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
       app                 -> *
-      cli                 -> app, control, guest, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, qmp.schema, metrics
+      cli                 -> app, control, guest, sink, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, qmp.schema, metrics
       """;
 
   private static List<String[]> rows() {

@@ -4,6 +4,7 @@ import dev.postcopyd.control.GuestLoads;
 import dev.postcopyd.control.MigrationSettings;
 import dev.postcopyd.control.QemuLoads;
 import dev.postcopyd.control.SocketSpec;
+import dev.postcopyd.control.SinkLoads;
 import dev.postcopyd.control.StreamLoads;
 import dev.postcopyd.guest.QemuReadiness;
 import dev.postcopyd.incoming.FaultPathSelfTest;
@@ -61,6 +62,8 @@ final class GuestParts implements AutoCloseable {
       case GuestSpec.Memory _ -> _ -> testFaultPath();
       case GuestSpec.Stream _ -> _ -> StreamPathSelfTest.run();
       case GuestSpec.Qemu _ -> QemuPathSelfTest::run;
+      // It has no fault path.
+      case GuestSpec.File _ -> () -> {};
     };
   }
 
@@ -80,6 +83,7 @@ final class GuestParts implements AutoCloseable {
       // The userfaultfd is on the other side.
       case GuestSpec.Stream _ ->
           new MigrationSettings(HonouredCapabilities.STREAM_GUEST, () -> null);
+      case GuestSpec.File _ -> new MigrationSettings(HonouredCapabilities.FILE_GUEST, () -> null);
       // QEMU judges.
       case GuestSpec.Qemu _ -> new MigrationSettings(HonouredCapabilities.all("qemu"), () -> null);
     };
@@ -108,6 +112,7 @@ final class GuestParts implements AutoCloseable {
               () -> settings.view().parameters().maxPostcopyBandwidth(),
               config.workingSet(),
               loadTrace());
+      case GuestSpec.File file -> new SinkLoads(file.path(), file.settings(), file.recoversByItself(), loader);
       case GuestSpec.Qemu qemu ->
           new QemuLoads(
               Objects.requireNonNull(monitor),

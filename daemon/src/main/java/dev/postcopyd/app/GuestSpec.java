@@ -4,6 +4,7 @@ import dev.postcopyd.guest.QemuDestination;
 import dev.postcopyd.guest.StreamAddress;
 import dev.postcopyd.guest.StreamDestination;
 import dev.postcopyd.incoming.MemoryLayout;
+import dev.postcopyd.sink.SinkSettings;
 import java.nio.file.Path;
 
 /**
@@ -12,7 +13,8 @@ import java.nio.file.Path;
  * <p>{@code memory[,page-size=2M][,page-size.BLOCK=2M...]}: the daemon's own memory. {@code
  * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off]}: a migration destination
  * that somebody else drives. {@code qemu:PATH[,map.NAME=NAME...][,preempt=on|off]}: a stock QEMU
- * that is driven through its monitor. The other kinds of guests that postcopyd's interface reserves
+ * that is driven through its monitor. {@code file:PATH[,spill=DIR]}: a snapshot that a migration
+ * source is to fill. The other kinds of guests that postcopyd's interface reserves
  * are refused by name.
  */
 public sealed interface GuestSpec {
@@ -46,6 +48,20 @@ public sealed interface GuestSpec {
     /** The same with a place for the migration's sockets. */
     public Qemu meetingIn(Path directory) {
       return new Qemu(monitor, options.withDirectory(directory));
+    }
+  }
+
+  /**
+   * A snapshot that is written while a migration source sends it.
+   *
+   * @param path where it is to be
+   * @param settings what may wait for its disk
+   * @param recoversByItself whether a lost source is listened for again without being asked to
+   */
+  record File(Path path, SinkSettings settings, boolean recoversByItself) implements GuestSpec {
+    /** The same for a command that has nobody to ask it for a recovery. */
+    public File recoveringByItself() {
+      return new File(path, settings, true);
     }
   }
 

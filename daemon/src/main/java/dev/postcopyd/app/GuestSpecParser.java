@@ -5,6 +5,7 @@ import dev.postcopyd.guest.StreamAddress;
 import dev.postcopyd.guest.StreamDestination;
 import dev.postcopyd.incoming.MemoryLayout;
 import dev.postcopyd.page.PageSize;
+import dev.postcopyd.sink.SinkSettings;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.List;
@@ -17,19 +18,22 @@ final class GuestSpecParser {
   private static final String STREAM = "stream:";
   private static final String PAGE_SIZE = "page-size";
   private static final String QEMU = "qemu:";
-  private static final List<String> RESERVED = List.of("uffd:", "file:");
+  private static final String FILE = "file:";
+  private static final List<String> RESERVED = List.of("uffd:");
 
   private final String text;
   private final Map<String, PageSize> pageSizes = new HashMap<>();
   private final Map<String, String> names = new HashMap<>();
   private @Nullable PageSize everywhere;
   private @Nullable Boolean preempt;
+  private SinkSettings sink = SinkSettings.DEFAULT;
 
   /** The kinds of guests, and what each can be told. */
   private enum Kind {
     MEMORY("page-size=SIZE and page-size.BLOCK=SIZE"),
     STREAM("page-size.BLOCK=SIZE, map.NAME=NAME and preempt=on|off"),
-    QEMU("map.NAME=NAME and preempt=on|off");
+    QEMU("map.NAME=NAME and preempt=on|off"),
+    FILE("spill=DIR");
 
     private final String options;
 
@@ -55,6 +59,7 @@ final class GuestSpecParser {
               new MemoryLayout(everywhere == null ? PageSize.SIZE_4K : everywhere, pageSizes));
       case STREAM -> stream(first.substring(STREAM.length()));
       case QEMU -> qemu(first.substring(QEMU.length()));
+      case FILE -> file(first.substring(FILE.length()));
     };
   }
 
@@ -64,7 +69,7 @@ final class GuestSpecParser {
         throw new IllegalArgumentException(
             "--guest "
                 + first
-                + ": this version of postcopyd has the guests 'memory', 'qemu:MONITOR' and 'stream:URI' only");
+                + ": this version of postcopyd has the guests 'memory', 'qemu:MONITOR', 'stream:URI' and 'file:PATH' only");
       }
     }
     if (first.equals("memory")) {
@@ -73,11 +78,13 @@ final class GuestSpecParser {
       return Kind.STREAM;
     } else if (first.startsWith(QEMU)) {
       return Kind.QEMU;
+    } else if (first.startsWith(FILE)) {
+      return Kind.FILE;
     }
     throw new IllegalArgumentException(
         "--guest "
             + first
-            + ": unknown kind of guest; this version has 'memory', 'qemu:MONITOR' and 'stream:URI'");
+            + ": unknown kind of guest; this version has 'memory', 'qemu:MONITOR', 'stream:URI' and 'file:PATH'");
   }
 
   private GuestSpec stream(String uri) {
@@ -102,12 +109,25 @@ final class GuestSpecParser {
         new QemuDestination.Options(names, preempt == null || preempt, false, Optional.empty()));
   }
 
+  private GuestSpec file(String path) {
+    if (path.isEmpty() || path.indexOf('\0') >= 0) {
+      throw new IllegalArgumentException("--guest " + text + ": expected file:PATH");
+    }
+    return new GuestSpec.File(Path.of(path), sink, false);
+  }
+
   private void parseOption(String option, Kind kind) {
     int equals = option.indexOf('=');
     String name = equals < 0 ? option : option.substring(0, equals);
     String value = equals < 0 ? "" : option.substring(equals + 1);
     String block = afterDot(name);
-    if (name.equals(PAGE_SIZE) && kind == Kind.MEMORY) {
+    if (kind == Kind.FILE) {
+      if (!name.equals("spill") || value.isEmpty()) {
+        throw new IllegalArgumentException(
+            "--guest " + text + ": unknown option '" + name + "'; there is " + kind.options);
+      }
+      sink = sink.withSpillDirectory(Path.of(value));
+    } else if (name.equals(PAGE_SIZE) && kind == Kind.MEMORY) {
       everywhere = pageSize(option, value);
     } else if (name.startsWith(PAGE_SIZE + ".") && !block.isEmpty() && kind != Kind.QEMU) {
       pageSizes.put(block, pageSize(option, value));

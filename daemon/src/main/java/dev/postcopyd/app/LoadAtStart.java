@@ -95,7 +95,9 @@ final class LoadAtStart {
     }
     String uri = incoming.get();
     try (NamedDescriptors none = new NamedDescriptors()) {
-      enable(List.of(MigrationCapability.MAPPED_RAM, MigrationCapability.POSTCOPY_RAM));
+      if (!guest.loads().receives()) {
+        enable(List.of(MigrationCapability.MAPPED_RAM, MigrationCapability.POSTCOPY_RAM));
+      }
       control.migrateIncoming(
           new MigrateIncomingArguments(uri, null, null), guest.settings().view(), none);
     } catch (QmpException e) {

@@ -23,6 +23,7 @@ import picocli.CommandLine.Spec;
     subcommands = {
       RunCommand.class,
       RestoreCommand.class,
+      ReceiveCommand.class,
       DemoCommand.class,
       InspectCommand.class,
       VerifyCommand.class

@@ -2,11 +2,11 @@ package dev.postcopyd.cli;
 
 import dev.postcopyd.app.Daemon;
 import dev.postcopyd.incoming.SnapshotLoad;
-import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import java.io.Console;
 import java.io.PrintStream;
+import java.nio.file.Path;
 import java.util.Locale;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
@@ -53,23 +53,26 @@ final class RestoreProgress {
   }
 
   /** What is to be told of the pages at one moment. */
-  private record Pages(long totalBytes, long dataBytes, long zeroBytes, long faults) {
-    static final Pages NONE = new Pages(0, 0, 0, 0);
+  private record Pages(
+      long totalBytes, long remainingBytes, long dataBytes, long zeroBytes, long faults) {
+    static final Pages NONE = new Pages(0, 0, 0, 0, 0);
 
     static Pages of(Daemon daemon) {
-      Optional<PostcopyEngine> engine = daemon.load().flatMap(SnapshotLoad::engine);
-      return engine
-          .map(pages ->
+      return daemon
+          .load()
+          .flatMap(SnapshotLoad::ram)
+          .map(ram ->
               new Pages(
-                  pages.table().totalBytes(),
-                  pages.progress().dataBytes(),
-                  pages.progress().zeroBytes(),
-                  pages.progress().faults()))
+                  ram.totalBytes(),
+                  ram.remainingBytes(),
+                  ram.dataBytes(),
+                  ram.zeroBytes(),
+                  ram.requests()))
           .orElse(NONE);
     }
 
     long doneBytes() {
-      return Math.min(totalBytes, dataBytes + zeroBytes);
+      return totalBytes - remainingBytes;
     }
   }
 
@@ -82,7 +85,7 @@ final class RestoreProgress {
     if (now == MigrationStatus.SETUP || beganNanos == 0) {
       beganNanos = nowNanos;
     }
-    if (now == MigrationStatus.POSTCOPY_ACTIVE && !active) {
+    if ((now == MigrationStatus.POSTCOPY_ACTIVE || now == MigrationStatus.ACTIVE) && !active) {
       active = true;
       activeNanos = nowNanos;
     }
@@ -139,6 +142,21 @@ final class RestoreProgress {
   private String wireName() {
     MigrationStatus now = status;
     return now == null ? "none" : now.wireName().toLowerCase(Locale.ROOT);
+  }
+
+  /** The last words of a reception that went well. */
+  void received(Daemon daemon, Path file, long nowNanos) {
+    if (json) {
+      return; // show() has told of the status already
+    }
+    Pages pages = Pages.of(daemon);
+    out.printf(
+        "%s%s has all %.0f MiB of the guest (%.0f MiB of data came) after %.2f s.%n",
+        terminal ? ERASE_LINE : "",
+        file,
+        pages.totalBytes / MIB,
+        pages.dataBytes / MIB,
+        (nowNanos - activeNanos) / 1e9);
   }
 
   /** The last words of a restore that went well. */

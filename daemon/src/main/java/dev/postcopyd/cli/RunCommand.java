@@ -56,7 +56,9 @@ final class RunCommand implements Callable<Integer> {
         "qemu:MONITOR[,map.NAME=NAME][,preempt=on|off]: a stock QEMU with -incoming defer and",
         "-qmp unix:MONITOR,server=on,wait=off; postcopyd drives it and takes its monitor's place.",
         "stream:URI[,page-size.BLOCK=2M][,map.NAME=NAME][,preempt=on|off]: a QEMU that waits with",
-        "-incoming tcp:HOST:PORT, unix:PATH or fd:N, with postcopy-ram; postcopyd is the source."
+        "-incoming tcp:HOST:PORT, unix:PATH or fd:N, with postcopy-ram; postcopyd is the source.",
+        "file:PATH[,spill=DIR]: a snapshot; migrate-incoming tcp:HOST:PORT, unix:PATH or fd:NAME",
+        "waits for a QEMU that migrates to there. What its disk is too slow for waits in DIR."
       })
   private String guest = "memory";
 
@@ -66,7 +68,8 @@ final class RunCommand implements Callable<Integer> {
       defaultValue = "defer",
       description = {
         "Wait for migrate-incoming (defer, the default), or load file:PATH[,offset=N] at once,",
-        "with the capabilities mapped-ram and postcopy-ram."
+        "with the capabilities mapped-ram and postcopy-ram; with --guest file:PATH, where to",
+        "wait for the migration."
       })
   private String incoming = "defer";
 

@@ -7,6 +7,8 @@ import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.incoming.SnapshotLocation;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.SocketAddress;
+import dev.postcopyd.source.SourceAddress;
 import java.util.Optional;
 
 /** Makes the loads of one kind of guest. Called by the dispatcher's thread. */
@@ -39,6 +41,37 @@ public interface GuestLoads {
   default SnapshotLoad goOn(Order order) throws QmpException {
     throw new QmpException("the guest '" + guestName() + "' has no load to go on with");
   }
+
+  /**
+   * A load of what a migration source sends.
+   *
+   * @throws QmpException if this guest takes none; the address is still the caller's then
+   */
+  default SnapshotLoad receive(Reception reception) throws QmpException {
+    throw new QmpException(
+        "the guest '"
+            + guestName()
+            + "' is loaded from a snapshot, and not by the migration "
+            + reception.address()
+            + ": use file: or fd:");
+  }
+
+  /** Whether a handed-over descriptor is a migration source's socket, and not a snapshot. */
+  default boolean receives() {
+    return false;
+  }
+
+  /** Where a load waits for its source, if that is of interest. */
+  default Optional<SocketAddress> listeningAt(SnapshotLoad load) {
+    return Optional.empty();
+  }
+
+  /**
+   * What a client asks to be received.
+   *
+   * @param address where the source comes to
+   */
+  record Reception(SourceAddress address, MigrationSettings.View settings) {}
 
   /**
    * What a client asks for.

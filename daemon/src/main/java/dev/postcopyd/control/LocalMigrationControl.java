@@ -4,6 +4,8 @@ import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.InetSocketAddress;
+import dev.postcopyd.qmp.schema.UnixSocketAddress;
 import dev.postcopyd.qmp.schema.MigrateArguments;
 import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
 import dev.postcopyd.qmp.schema.MigrationAddress;
@@ -81,7 +83,15 @@ final class LocalMigrationControl implements MigrationControl {
         (arguments.exitOnError() == null || migrations.loads().exitsByItself())
             ? exitOnError
             : arguments.exitOnError();
-    migrations.startLoad(order(arguments, settings, descriptors), exits);
+    MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
+    if (migrations.loads().receives()
+        || address instanceof InetSocketAddress
+        || address instanceof UnixSocketAddress) {
+      migrations.startReception(
+          new GuestLoads.Reception(MigrationUri.source(address, descriptors), settings), exits);
+    } else {
+      migrations.startLoad(order(arguments, settings, descriptors), exits);
+    }
   }
 
   @Override

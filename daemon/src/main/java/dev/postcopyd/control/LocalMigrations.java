@@ -1,6 +1,7 @@
 package dev.postcopyd.control;
 
 import dev.postcopyd.fds.FdSets;
+import dev.postcopyd.incoming.RamFigures;
 import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.loader.LoadStatus;
@@ -114,15 +115,31 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
    * @throws QmpException if a migration is under way, or the file can't be opened
    */
   void startLoad(GuestLoads.Order order, boolean exitsOnError) throws QmpException {
+    startLoad(() -> loads.create(order), order.location()::discard, exitsOnError);
+  }
+
+  /** The same for what a source sends; the address belongs to the load, or is closed. */
+  void startReception(GuestLoads.Reception reception, boolean exitsOnError) throws QmpException {
+    startLoad(() -> loads.receive(reception), reception.address()::discard, exitsOnError);
+  }
+
+  /** Makes a load of one kind. */
+  @FunctionalInterface
+  private interface NewLoad {
+    SnapshotLoad create() throws QmpException;
+  }
+
+  private void startLoad(NewLoad created, Runnable discard, boolean exitsOnError)
+      throws QmpException {
     SnapshotLoad next;
     try {
       if (isUnderWay()) {
         throw new QmpException(
             isSaving() ? IN_PROGRESS : "The incoming migration has already been started");
       }
-      next = loads.create(order);
+      next = created.create();
     } catch (QmpException e) {
-      order.location().discard();
+      discard.run();
       throw e;
     }
     SnapshotLoad previous = load;
@@ -366,7 +383,8 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     return new MigrationView(
         statusOf(state),
         errorDescOf(state),
-        engine.map(LocalMigrations::ramOf),
+        state.status() == LoadStatus.SETUP ? loads.listeningAt(of) : Optional.empty(),
+        of.ram(),
         times.totalNanos(System.nanoTime()),
         times.setupNanos(),
         of.mode() == Load.Mode.LAZY ? engine.map(PostcopyEngine::blocktime) : Optional.empty());
@@ -380,14 +398,6 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     };
   }
 
-  private static MigrationView.Ram ramOf(PostcopyEngine engine) {
-    return new MigrationView.Ram(
-        engine.table().totalBytes(),
-        engine.progress().dataBytes(),
-        engine.progress().zeroBytes(),
-        engine.progress().faults());
-  }
-
   private static MigrationView viewOf(PlainSave saved) {
     SaveState state = saved.state();
     long end = state instanceof SaveState.Ended ended ? ended.sinceNanos() : System.nanoTime();
@@ -395,9 +405,15 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     return new MigrationView(
         statusOf(state),
         state instanceof SaveState.Failed failed ? Optional.of(failed.reason()) : Optional.empty(),
+        Optional.empty(),
         Optional.of(
-            new MigrationView.Ram(
-                saved.totalBytes(), dataBytes, Math.max(0, saved.scannedBytes() - dataBytes), 0)),
+            new RamFigures(
+                saved.totalBytes(),
+                dataBytes,
+                Math.max(0, saved.scannedBytes() - dataBytes),
+                Math.max(0, saved.totalBytes() - Math.max(dataBytes, saved.scannedBytes())),
+                dataBytes,
+                0)),
         OptionalLong.of(end - saved.startedNanos()),
         OptionalLong.empty(),
         Optional.empty());

@@ -1,5 +1,6 @@
 package dev.postcopyd.control;
 
+import dev.postcopyd.incoming.RamFigures;
 import dev.postcopyd.postcopy.Blocktime;
 import dev.postcopyd.qmp.schema.MigrationInfo;
 import dev.postcopyd.qmp.schema.MigrationStats;
@@ -35,7 +36,8 @@ final class MigrationStatusMapper {
         .errorDesc(view.errorDesc().orElse(null))
         .totalTime(millis(view.totalNanos()))
         .setupTime(millis(view.setupNanos()))
-        .ram(stats(view));
+        .ram(stats(view))
+        .socketAddress(view.listening().map(List::of).orElse(null));
     if (withBlocktime) {
       view.blocktime().ifPresent(figures -> addBlocktime(info, figures));
     }
@@ -49,12 +51,12 @@ final class MigrationStatusMapper {
             stats
                 .total(ram.totalBytes())
                 .remaining(ram.remainingBytes())
-                .transferred(ram.dataBytes())
+                .transferred(ram.transferredBytes())
                 .normal(ram.dataBytes() / TARGET_PAGE_BYTES)
                 .normalBytes(ram.dataBytes())
                 .duplicate(ram.zeroBytes() / TARGET_PAGE_BYTES)
                 .postcopyRequests(ram.requests())
-                .mbps(megabitsPerSecond(ram.dataBytes(), view.totalNanos()))
+                .mbps(megabitsPerSecond(ram.transferredBytes(), view.totalNanos()))
                 .pagesPerSecond(pagesPerSecond(ram, view.totalNanos())));
     return stats.build();
   }
@@ -64,7 +66,7 @@ final class MigrationStatusMapper {
     return elapsed == 0 ? 0 : bytes * 8.0 * 1e3 / elapsed;
   }
 
-  private static long pagesPerSecond(MigrationView.Ram ram, OptionalLong nanos) {
+  private static long pagesPerSecond(RamFigures ram, OptionalLong nanos) {
     long elapsed = nanos.orElse(0);
     double pages = (double) (ram.dataBytes() + ram.zeroBytes()) / TARGET_PAGE_BYTES;
     return elapsed == 0 ? 0 : (long) (pages * 1e9 / elapsed);

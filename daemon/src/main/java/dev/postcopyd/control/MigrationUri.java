@@ -2,6 +2,12 @@ package dev.postcopyd.control;
 
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.FdSocketAddress;
+import dev.postcopyd.qmp.schema.InetSocketAddress;
+import dev.postcopyd.qmp.schema.UnixSocketAddress;
+import dev.postcopyd.fds.DescriptorException;
+import dev.postcopyd.fds.NamedDescriptors;
+import dev.postcopyd.source.SourceAddress;
+import java.nio.file.Path;
 import dev.postcopyd.qmp.schema.FileMigrationAddress;
 import dev.postcopyd.qmp.schema.MigrationAddress;
 import dev.postcopyd.qmp.schema.MigrationChannel;
@@ -12,7 +18,8 @@ import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /**
- * QEMU's migration URIs ({@code file:/path[,offset=N]}, {@code fd:name}) and channel lists, as the
+ * QEMU's migration URIs ({@code file:/path[,offset=N]}, {@code fd:name}, {@code tcp:HOST:PORT},
+ * {@code unix:PATH}) and channel lists, as the
  * one address they both come to. Pure.
  */
 final class MigrationUri {
@@ -41,6 +48,12 @@ final class MigrationUri {
               + file.filename()
               + (file.offset() == 0 ? "" : OFFSET_OPTION + Long.toUnsignedString(file.offset()));
       case FdSocketAddress fd -> "fd:" + fd.str();
+      case UnixSocketAddress unix -> "unix:" + unix.path();
+      case InetSocketAddress inet ->
+          "tcp:"
+              + (inet.host().indexOf(':') >= 0 ? "[" + inet.host() + "]" : inet.host())
+              + ":"
+              + inet.port();
       default -> address.toString();
     };
   }
@@ -77,16 +90,66 @@ final class MigrationUri {
       throw new QmpException(
           "migration protocol exec: is refused: postcopyd starts no programs; use file: or fd:");
     }
-    if (uri.startsWith("tcp:")
-        || uri.startsWith("unix:")
-        || uri.startsWith("vsock:")
-        || uri.startsWith("rdma:")) {
+    if (uri.startsWith("tcp:")) {
+      return tcp(uri, uri.substring("tcp:".length()));
+    }
+    if (uri.startsWith("unix:") && uri.length() > "unix:".length()) {
+      return new UnixSocketAddress(uri.substring("unix:".length()), null, null);
+    }
+    if (uri.startsWith("vsock:") || uri.startsWith("rdma:")) {
       throw new QmpException(
           "migration protocol "
               + uri.substring(0, uri.indexOf(':'))
-              + ": is not supported by this postcopyd; use file: or fd:");
+              + ": is not supported by this postcopyd; use file:, fd:, tcp: or unix:");
     }
     throw new QmpException("unknown migration protocol: " + uri);
+  }
+
+  private static MigrationAddress tcp(String uri, String spec) throws QmpException {
+    int colon = spec.lastIndexOf(':');
+    String host = colon < 0 ? "" : spec.substring(0, colon);
+    if (host.startsWith("[") && host.endsWith("]")) {
+      host = host.substring(1, host.length() - 1);
+    }
+    String port = spec.substring(colon + 1);
+    if (colon < 0 || port.isEmpty() || !port.chars().allMatch(Character::isDigit)) {
+      throw new QmpException("expected tcp:HOST:PORT, not '" + uri + "'");
+    }
+    return new InetSocketAddress(host, port, null, null, null, null, null, null);
+  }
+
+  /** Where a migration source may come to; the caller owns it. */
+  static SourceAddress source(MigrationAddress address, NamedDescriptors descriptors)
+      throws QmpException {
+    return switch (address) {
+      case InetSocketAddress inet -> new SourceAddress.Tcp(inet.host(), port(inet.port()));
+      case UnixSocketAddress unix when !Boolean.TRUE.equals(unix.isAbstract()) ->
+          new SourceAddress.Unix(Path.of(unix.path()));
+      case FdSocketAddress fd -> {
+        try {
+          yield new SourceAddress.Connected(descriptors.take(fd.str()), fd.str());
+        } catch (DescriptorException e) {
+          throw new QmpException(String.valueOf(e.getMessage()));
+        }
+      }
+      default ->
+          throw new QmpException(
+              "a migration can't be received at "
+                  + show(address)
+                  + "; use tcp:HOST:PORT, unix:PATH or fd:NAME");
+    };
+  }
+
+  private static int port(String text) throws QmpException {
+    try {
+      int port = Integer.parseInt(text);
+      if (port >= 0 && port <= 65535) {
+        return port;
+      }
+    } catch (NumberFormatException e) {
+      // said below
+    }
+    throw new QmpException("not a port: " + text);
   }
 
   private static MigrationAddress file(String spec) throws QmpException {

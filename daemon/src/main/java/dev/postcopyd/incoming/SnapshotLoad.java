@@ -5,6 +5,7 @@ import dev.postcopyd.loader.Load;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.snapshot.MachineState;
 import java.util.Optional;
+import java.util.OptionalInt;
 import java.util.concurrent.CompletableFuture;
 import org.jspecify.annotations.Nullable;
 
@@ -27,6 +28,24 @@ public interface SnapshotLoad extends Load {
 
   /** The engine, once all RAM is ready; it stays readable after the load. */
   Optional<PostcopyEngine> engine();
+
+  /** What has become of RAM, once it is known how much there is. */
+  default Optional<RamFigures> ram() {
+    return engine().map(SnapshotLoad::ramOf);
+  }
+
+  private static RamFigures ramOf(PostcopyEngine engine) {
+    long total = engine.table().totalBytes();
+    long data = engine.progress().dataBytes();
+    long zero = engine.progress().zeroBytes();
+    return new RamFigures(
+        total, data, zero, Math.max(0, total - data - zero), data, engine.progress().faults());
+  }
+
+  /** The TCP port on which a source is waited for. */
+  default OptionalInt listeningPort() {
+    return OptionalInt.empty();
+  }
 
   /** Whether everything has been given back, with or without success. */
   boolean isReleased();

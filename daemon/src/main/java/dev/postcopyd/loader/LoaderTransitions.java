@@ -44,7 +44,8 @@ import dev.postcopyd.loader.LoaderState.Setup;
  *
  * <pre>
  * none ─► setup ─► postcopy-device ─► postcopy-active ─► completed
- *           └────► active (plain load) ─────────────────────┘
+ *           └────► active (plain load, or a migration) ─────┘
+ *                   active ─► postcopy-device (a migration that is switched over)
  * postcopy-active ─► postcopy-paused ─► postcopy-recover-setup ─► postcopy-recover ─► postcopy-active
  *                          ▲──────────────────────┴──────────────────────┘
  * any live state ─► failed;  any live state that can be abandoned ─► cancelling ─► cancelled
@@ -104,6 +105,11 @@ public final class LoaderTransitions {
       case Setup setup when setup.load().mode() == Mode.LAZY ->
           Transition.To.state(
               new PostcopyDevice(now, setup.load(), false), new HandOverDeviceState(setup.load()));
+      // A source has sent some of its RAM, and then switched its guest over.
+      case Active active when !active.received() ->
+          Transition.To.state(
+              new PostcopyDevice(now, active.load(), false),
+              new HandOverDeviceState(active.load()));
       case Live _, Idle _ -> new Transition.Ignored();
     };
   }

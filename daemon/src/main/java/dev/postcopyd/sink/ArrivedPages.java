@@ -66,6 +66,6 @@ final class ArrivedPages {
   /** The bits of one word from a page on, up to an end. */
   private static long bits(long page, long end) {
     long from = -1L << page;
-    return end > (page | 63) ? from : from & -1L >>> -end;
+    return end > (page | 63) ? from : from & (-1L >>> -end);
   }
 }

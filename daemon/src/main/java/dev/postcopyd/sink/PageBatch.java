@@ -13,12 +13,18 @@ final class PageBatch {
 
   /** What a run is. */
   enum Kind {
-    DATA,
-    ZERO,
-    DELTA
+    DATA((byte) 0),
+    ZERO((byte) 1),
+    DELTA((byte) 2);
+
+    private final byte code;
+
+    Kind(byte code) {
+      this.code = code;
+    }
   }
 
-  private static final Kind[] KINDS = Kind.values();
+  private static final Kind[] BY_CODE = {Kind.DATA, Kind.ZERO, Kind.DELTA};
 
   private final byte[] kinds = new byte[MAX_RUNS];
   private final int[] blocks = new int[MAX_RUNS];
@@ -64,7 +70,7 @@ final class PageBatch {
    * @param end one past the run's last byte in the buffer
    */
   void add(Kind kind, int block, long firstPage, int count, int position, int stride, int end) {
-    kinds[runs] = (byte) kind.ordinal();
+    kinds[runs] = kind.code;
     blocks[runs] = block;
     firstPages[runs] = firstPage;
     counts[runs] = count;
@@ -78,7 +84,7 @@ final class PageBatch {
   }
 
   Kind kind(int run) {
-    return KINDS[kinds[run]];
+    return BY_CODE[kinds[run]];
   }
 
   int block(int run) {

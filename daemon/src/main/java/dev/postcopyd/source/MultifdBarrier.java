@@ -1,6 +1,7 @@
 package dev.postcopyd.source;
 
 import java.io.IOException;
+import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -69,7 +70,7 @@ final class MultifdBarrier {
     waiting++;
     notifyAll();
     while (generation == mine) {
-      await(0);
+      await(1000);
     }
   }
 
@@ -77,7 +78,7 @@ final class MultifdBarrier {
   synchronized void mainArrives() throws IOException {
     awaitChannels();
     while (waiting < channels) {
-      await(0);
+      await(1000);
     }
     waiting = 0;
     generation++;
@@ -108,7 +109,7 @@ final class MultifdBarrier {
       throw new IOException(broken);
     }
     try {
-      wait(millis);
+      TimeUnit.MILLISECONDS.timedWait(this, millis);
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
       throw new IOException("interrupted", e);

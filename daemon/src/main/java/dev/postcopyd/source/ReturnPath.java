@@ -1,6 +1,5 @@
 package dev.postcopyd.source;
 
-import dev.postcopyd.posix.StreamSocket;
 import dev.postcopyd.stream.ReturnPathMessage;
 import dev.postcopyd.stream.StreamEncoder;
 import java.io.IOException;
@@ -11,11 +10,17 @@ import java.io.IOException;
  * thread sends them.
  */
 final class ReturnPath {
-  private final StreamSocket socket;
+  private final Sender sender;
   private boolean open;
 
-  ReturnPath(StreamSocket socket) {
-    this.socket = socket;
+  /** What takes the bytes of a message. */
+  @FunctionalInterface
+  interface Sender {
+    void send(byte[] message) throws IOException;
+  }
+
+  ReturnPath(Sender sender) {
+    this.sender = sender;
   }
 
   synchronized void open() {
@@ -31,7 +36,7 @@ final class ReturnPath {
     if (open) {
       StreamEncoder encoder = new StreamEncoder();
       message.encode(encoder);
-      socket.sendFully(encoder.toByteArray());
+      sender.send(encoder.toByteArray());
     }
   }
 }

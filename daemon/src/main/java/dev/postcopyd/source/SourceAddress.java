@@ -1,15 +1,46 @@
 package dev.postcopyd.source;
 
+import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.SocketListener;
 import dev.postcopyd.posix.StreamSocket;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
 import java.util.Optional;
+import java.util.OptionalInt;
 import org.jspecify.annotations.Nullable;
 
 /** Where a migration source comes to. Immutable. */
 public sealed interface SourceAddress {
+  /**
+   * Parses {@code tcp:HOST:PORT} and {@code unix:PATH}; descriptors have to be looked up by whoever
+   * has them.
+   *
+   * @throws IllegalArgumentException with a sentence for the user
+   */
+  static SourceAddress parse(String uri) {
+    if (uri.startsWith("unix:") && uri.length() > "unix:".length() && uri.indexOf('\0') < 0) {
+      return new Unix(Path.of(uri.substring("unix:".length())));
+    }
+    int colon = uri.lastIndexOf(':');
+    if (uri.startsWith("tcp:") && colon >= "tcp:".length()) {
+      String host = uri.substring("tcp:".length(), colon);
+      if (host.startsWith("[") && host.endsWith("]")) {
+        host = host.substring(1, host.length() - 1);
+      }
+      try {
+        int port = Integer.parseInt(uri.substring(colon + 1));
+        if (port >= 0 && port <= 65535) {
+          return new Tcp(host, port);
+        }
+      } catch (NumberFormatException e) {
+        // said below
+      }
+    }
+    throw new IllegalArgumentException(
+        "a migration is received at tcp:HOST:PORT or unix:PATH, not at '" + uri + "'");
+  }
+
   /** Begins to listen, or takes the connection. */
   Open open() throws IOException;
 
@@ -53,7 +84,7 @@ public sealed interface SourceAddress {
 
     @Override
     public void discard() {
-      dev.postcopyd.posix.FileDescriptors.close(fd);
+      FileDescriptors.close(fd);
     }
 
     @Override
@@ -81,11 +112,9 @@ public sealed interface SourceAddress {
     }
 
     /** The port that it listens on, if it is a TCP socket. */
-    public Optional<Integer> port() {
+    public OptionalInt port() {
       SocketListener of = listener;
-      return of == null || of.port().isEmpty()
-          ? Optional.empty()
-          : Optional.of(of.port().getAsInt());
+      return of == null ? OptionalInt.empty() : of.port();
     }
   }
 }

@@ -36,6 +36,9 @@ public final class SourceSession implements AutoCloseable {
 
   private static final int MAGIC_BYTES = 4;
 
+  /** The source closes at once when it has heard that all is well. */
+  private static final long END_PATIENCE_NANOS = 5_000_000_000L;
+
   private final Owner owner;
   private final MigrationReceiver receiver;
   private final MultifdBarrier barrier;
@@ -170,7 +173,7 @@ public final class SourceSession implements AutoCloseable {
       return;
     }
     MainStream of = stream;
-    boolean recoverable = lost && of != null && of.isSwitchedOver();
+    boolean recoverable = lost && (previous != null || (of != null && of.isSwitchedOver()));
     if (!recoverable) {
       refuse();
     }
@@ -204,6 +207,30 @@ public final class SourceSession implements AutoCloseable {
     }
   }
 
+  /**
+   * Waits until everything that has been received has been handed over. A channel for urgent pages
+   * stays open until the source has heard the last word; it has nothing more to bring.
+   */
+  public void awaitPages() {
+    all().stream()
+        .filter(connection -> connection.spoken && !connection.urgent)
+        .forEach(connection -> join(connection.thread));
+  }
+
+  private List<Connection> all() {
+    synchronized (connections) {
+      return List.copyOf(connections);
+    }
+  }
+
+  /** Waits for a moment until the source has closed its connections, having heard the last word. */
+  public void awaitEnd() {
+    Connection to = main;
+    if (to != null) {
+      to.awaitEnd();
+    }
+  }
+
   /** Ends all connections, as if the network had. */
   public void cut(String reason) {
     fail(reason, true);
@@ -233,11 +260,7 @@ public final class SourceSession implements AutoCloseable {
     end.compareAndSet(null, "the migration has ended");
     shutDown("the migration has ended");
     join(acceptor);
-    List<Connection> all;
-    synchronized (connections) {
-      all = List.copyOf(connections);
-    }
-    for (Connection connection : all) {
+    for (Connection connection : all()) {
       join(connection.thread);
       connection.free();
     }
@@ -275,11 +298,13 @@ public final class SourceSession implements AutoCloseable {
     final ReturnPath path;
     final Thread thread;
     private MigrationReceiver.@Nullable Channel channel;
+    private volatile boolean spoken;
+    private volatile boolean urgent;
     private boolean freed;
 
     Connection(StreamSocket socket, int number) {
       this.socket = socket;
-      this.path = new ReturnPath(socket);
+      this.path = new ReturnPath(this::sendBack);
       this.thread = Thread.ofPlatform().name("source-" + number).daemon().unstarted(this::run);
     }
 
@@ -325,6 +350,14 @@ public final class SourceSession implements AutoCloseable {
       }
     }
 
+    private void sendBack(byte[] message) throws IOException {
+      try {
+        socket.sendFully(message);
+      } catch (IOException e) {
+        throw new LostException(e);
+      }
+    }
+
     private boolean isQuietFor(long nanos) throws IOException {
       return socket.isQuietFor(nanos);
     }
@@ -335,8 +368,9 @@ public final class SourceSession implements AutoCloseable {
           log.debug("a connection has ended that never said anything socket={}", socket.name());
           return;
         }
-        throw new IOException("the connection ended before anything had come");
+        throw new LostException(new IOException("the connection ended before anything had come"));
       }
+      spoken = true;
       int magic = in.bytes().getInt(in.require(MAGIC_BYTES, "the first bytes of a connection"));
       if (magic == StreamFormat.MAGIC && previous == null) {
         readMain(in, of);
@@ -398,10 +432,16 @@ public final class SourceSession implements AutoCloseable {
 
     private void readUrgent(ChannelInput in, MigrationReceiver.Channel of, int magic)
         throws IOException {
+      urgent = true;
       MainStream reader = stream;
       if (reader == null || !reader.isSwitchedOver()) {
-        throw new IOException(
-            "a connection begins with 0x%08x, which is no migration".formatted(magic));
+        String problem = "a connection begins with 0x%08x, which is no migration".formatted(magic);
+        if (socketIsTheOnlyOne()) {
+          throw new IOException(problem);
+        }
+        log.warn("{}: it is closed socket={}", problem, socket.name());
+        socket.shutdown();
+        return;
       }
       RamRecordDecoder pages = new RamRecordDecoder(in, knownTable("urgent pages"), of, true);
       pages.forbidDeltas();
@@ -444,6 +484,19 @@ public final class SourceSession implements AutoCloseable {
     @Override
     public void resumed() {
       owner.resumed();
+    }
+
+    /** Reads on until the end of the connection, for so long. */
+    private void awaitEnd() {
+      try {
+        long deadline = System.nanoTime() + END_PATIENCE_NANOS;
+        try (PageBuffer scratch = new PageBuffer()) {
+          while (!socket.isQuietFor(Math.max(0, deadline - System.nanoTime()))
+              && socket.receive(scratch.address(), PageBuffer.BYTES) > 0) {}
+        }
+      } catch (IOException e) {
+        log.debug("the source has gone", e);
+      }
     }
 
     private void free() {

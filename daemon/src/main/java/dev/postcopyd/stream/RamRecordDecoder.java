@@ -22,7 +22,7 @@ public final class RamRecordDecoder {
   private static final int DATA_RECORD_BYTES = WORD_BYTES + PAGE_BYTES;
   private static final int ZERO_RECORD_BYTES = WORD_BYTES + PageRecord.ZERO_PAYLOAD_BYTES;
   private static final int DELTA_HEAD_BYTES = 3;
-  private static final long FLAGS = PAGE_BYTES - 1;
+  private static final long FLAGS = PAGE_BYTES - 1L;
 
   /** What makes {@link #decode} return. */
   public enum Stop {

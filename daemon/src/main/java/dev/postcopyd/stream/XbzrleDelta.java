@@ -36,7 +36,7 @@ public final class XbzrleDelta {
         if (high >= 0x80) {
           return false;
         }
-        run = run & 0x7f | high << 7;
+        run = (run & 0x7f) | (high << 7);
       }
       // Only the very first run may be of no length: it says that the page's first byte differs.
       if ((run == 0 && (literal || done > 0)) || run > page.capacity() - done) {

@@ -37,7 +37,7 @@ class GuestSpecTest {
         "qemu:/m,map.=x | unknown option 'map.'",
         "qemu:/m,map.x= | unknown option 'map.x'",
         "qemu:/m,preempt=yes | on or off",
-        "uffd:/s | has the guests 'memory', 'qemu:MONITOR' and 'stream:URI' only",
+        "uffd:/s | has the guests 'memory', 'qemu:MONITOR', 'stream:URI' and 'file:PATH' only",
         "qemux | unknown kind of guest"
       })
   void whatMakesNoSenseIsRefused(String text, String expected) {

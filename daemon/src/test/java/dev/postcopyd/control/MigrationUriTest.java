@@ -44,7 +44,8 @@ class MigrationUriTest {
           nonsense                              | unknown migration protocol: nonsense
           http://x                              | unknown migration protocol: http://x
           exec:cat /x                           | migration protocol exec: is refused: postcopyd starts no programs; use file: or fd:
-          tcp:localhost:4444                    | migration protocol tcp: is not supported by this postcopyd; use file: or fd:
+          tcp:localhost                         | expected tcp:HOST:PORT, not 'tcp:localhost'
+          rdma:localhost:4444                   | migration protocol rdma: is not supported by this postcopyd; use file:, fd:, tcp: or unix:
           file:/a,offset=                       | file URI has bad offset
           file:/a,offset=-1                     | file URI has bad offset -1
           file:/a,offset=9223372036854775808    | file URI has bad offset 9223372036854775808

@@ -63,6 +63,12 @@ public final class GuestConsole {
     return verification("verify random");
   }
 
+  /** Lets the guest write to so many pages, at random; later checks expect what it has written. */
+  public void write(int pages) throws IOException, InterruptedException, TimeoutException {
+    send("write " + pages);
+    await("WRITTEN ");
+  }
+
   private Verification verification(String command)
       throws IOException, InterruptedException, TimeoutException {
     send(command);

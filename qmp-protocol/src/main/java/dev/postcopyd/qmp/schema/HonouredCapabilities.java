@@ -67,6 +67,36 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
   public static final HonouredCapabilities STREAM_GUEST =
       new HonouredCapabilities("stream", MEMORY_GUEST.capabilities());
 
+  /**
+   * A snapshot that a migration source fills: the destination's side of a migration. Everything
+   * that only the source has to do something about is taken, as QEMU's own destination takes it.
+   *
+   * <p>Refused, because something would be lost: {@code mapped-ram} (the file is of that kind, but
+   * the stream is not, and a source that had it would seek in a socket), {@code x-colo}, {@code
+   * rdma-pin-all}, {@code x-ignore-shared} (memory that is not in the stream would be missing),
+   * {@code validate-uuid} (there is no UUID to compare with), {@code switchover-ack} (no device is
+   * asked), and {@code dirty-limit} (by QEMU's own rule: no KVM).
+   */
+  public static final HonouredCapabilities FILE_GUEST =
+      new HonouredCapabilities(
+          "file",
+          EnumSet.of(
+              MigrationCapability.EVENTS,
+              MigrationCapability.POSTCOPY_RAM,
+              MigrationCapability.POSTCOPY_PREEMPT,
+              MigrationCapability.POSTCOPY_BLOCKTIME,
+              MigrationCapability.MULTIFD,
+              MigrationCapability.XBZRLE,
+              MigrationCapability.RETURN_PATH,
+              MigrationCapability.DIRTY_BITMAPS,
+              MigrationCapability.BACKGROUND_SNAPSHOT,
+              MigrationCapability.PAUSE_BEFORE_SWITCHOVER,
+              MigrationCapability.LATE_BLOCK_ACTIVATE,
+              MigrationCapability.AUTO_CONVERGE,
+              MigrationCapability.RELEASE_RAM,
+              MigrationCapability.ZERO_COPY_SEND,
+              MigrationCapability.ZERO_BLOCKS));
+
   public HonouredCapabilities {
     EnumSet<MigrationCapability> copy = EnumSet.noneOf(MigrationCapability.class);
     copy.addAll(capabilities);

@@ -1,0 +1,89 @@
+package dev.postcopyd.control;
+
+import dev.postcopyd.incoming.SinkMigration;
+import dev.postcopyd.incoming.SnapshotLoad;
+import dev.postcopyd.loader.Loader;
+import dev.postcopyd.outgoing.SaveTarget;
+import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.InetSocketAddress;
+import dev.postcopyd.qmp.schema.MigrationCapability;
+import dev.postcopyd.qmp.schema.SocketAddress;
+import dev.postcopyd.qmp.schema.UnixSocketAddress;
+import dev.postcopyd.sink.SinkSettings;
+import dev.postcopyd.sink.SnapshotSink;
+import dev.postcopyd.source.SourceAddress;
+import java.nio.file.Path;
+import java.util.Optional;
+
+/**
+ * Migrations that are received into a snapshot file, each into the same one.
+ *
+ * @param path where it is to be
+ * @param settings what may wait for its disk
+ * @param recoversByItself whether a lost source is listened for again without being asked to
+ */
+public record SinkLoads(Path path, SinkSettings settings, boolean recoversByItself, Loader loader)
+    implements GuestLoads {
+  @Override
+  public String guestName() {
+    return "file";
+  }
+
+  @Override
+  public boolean isOurs() {
+    return false;
+  }
+
+  @Override
+  public boolean receives() {
+    return true;
+  }
+
+  @Override
+  public SnapshotLoad create(Order order) throws QmpException {
+    throw new QmpException(
+        "the guest 'file' is filled by a migration, and not from "
+            + order.uri()
+            + ": use tcp:HOST:PORT, unix:PATH or fd:NAME");
+  }
+
+  @Override
+  public SnapshotLoad receive(Reception reception) {
+    MigrationSettings.View view = reception.settings();
+    SaveTarget target = SaveTarget.atPath(path, 0).direct(view.parameters().directIo());
+    int channels =
+        view.isEnabled(MigrationCapability.MULTIFD)
+            ? Math.toIntExact(view.parameters().multifdChannels())
+            : 0;
+    return new SinkMigration(
+        reception.address(),
+        channels,
+        recoversByItself,
+        new SnapshotSink(target, settings),
+        loader);
+  }
+
+  @Override
+  public Optional<SocketAddress> listeningAt(SnapshotLoad load) {
+    return load instanceof SinkMigration migration ? listeningAt(migration) : Optional.empty();
+  }
+
+  private static Optional<SocketAddress> listeningAt(SinkMigration migration) {
+    return switch (migration.address()) {
+      case SourceAddress.Tcp tcp when migration.listeningPort().isPresent() ->
+          Optional.of(
+              new InetSocketAddress(
+                  tcp.host().isEmpty() ? "0.0.0.0" : tcp.host(),
+                  Integer.toString(migration.listeningPort().getAsInt()),
+                  null,
+                  null,
+                  null,
+                  null,
+                  null,
+                  null));
+      case SourceAddress.Unix unix ->
+          Optional.of(new UnixSocketAddress(unix.path().toString(), null, null));
+      case SourceAddress.Tcp _, SourceAddress.Connected _ -> Optional.empty();
+    };
+  }
+}

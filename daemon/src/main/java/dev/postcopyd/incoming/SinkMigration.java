@@ -1,0 +1,311 @@
+package dev.postcopyd.incoming;
+
+import dev.postcopyd.guest.LocalGuest;
+import dev.postcopyd.loader.Loader;
+import dev.postcopyd.loader.LoaderEvent;
+import dev.postcopyd.loader.Transition;
+import dev.postcopyd.page.RamBlockTable;
+import dev.postcopyd.postcopy.PostcopyEngine;
+import dev.postcopyd.sink.SnapshotSink;
+import dev.postcopyd.snapshot.MachineState;
+import dev.postcopyd.source.SourceAddress;
+import dev.postcopyd.source.SourceSession;
+import java.io.IOException;
+import java.util.Optional;
+import java.util.OptionalInt;
+import java.util.concurrent.CompletableFuture;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * One migration that a source sends into a snapshot: this side plays the migration's destination,
+ * and its guest is a file.
+ *
+ * <pre>
+ * prepare              the file is created, and listened for the source
+ *                      its RAM list                                      → RamReady
+ *                      [it has switched its guest over]                  → RamArmed
+ * handOverDeviceState  [the devices are kept already]                    → DeviceStateLoaded
+ *                      the end of the stream                             → AllPagesReceived
+ * detachGuest          everything durable, the file renamed; SHUT(0)     → GuestDetached
+ * pause, recover       the connection of a switched-over guest is lost; the next one goes on
+ * </pre>
+ *
+ * <p>The steps run on the loader's worker thread; the source's threads report what comes. What ends
+ * before SHUT(0) leaves the source its guest. Owns address, session and sink.
+ */
+public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
+  private static final Logger log = LoggerFactory.getLogger(SinkMigration.class);
+
+  private final String source;
+  private final SourceAddress address;
+  private final int multifdChannels;
+  private final boolean recoversByItself;
+  private final SnapshotSink sink;
+  private final Loader loader;
+  private final CompletableFuture<@Nullable Void> opened = new CompletableFuture<>();
+  private volatile @Nullable SourceSession session;
+  private volatile OptionalInt port = OptionalInt.empty();
+  private volatile boolean switchedOver;
+  private volatile boolean released;
+  private boolean addressUsed;
+
+  /**
+   * @param address where the source comes to
+   * @param multifdChannels how many channels the client has announced; 0: it has not
+   * @param recoversByItself whether a lost source is listened for again without being asked to
+   */
+  public SinkMigration(
+      SourceAddress address,
+      int multifdChannels,
+      boolean recoversByItself,
+      SnapshotSink sink,
+      Loader loader) {
+    this.source = address.toString();
+    this.address = address;
+    this.multifdChannels = multifdChannels;
+    this.recoversByItself = recoversByItself;
+    this.sink = sink;
+    this.loader = loader;
+  }
+
+  @Override
+  public String source() {
+    return source;
+  }
+
+  /** Until the source has switched its guest over, which is for it to decide. */
+  @Override
+  public Mode mode() {
+    return Mode.PLAIN;
+  }
+
+  @Override
+  public CompletableFuture<@Nullable Void> opened() {
+    return opened;
+  }
+
+  @Override
+  public void giveUpOpening() {
+    opened.completeExceptionally(new IOException("the migration was cancelled"));
+  }
+
+  @Override
+  public Optional<PostcopyEngine> engine() {
+    return Optional.empty();
+  }
+
+  @Override
+  public Optional<RamFigures> ram() {
+    SnapshotSink.Figures figures = sink.figures();
+    SourceSession current = session;
+    return figures.totalBytes() == 0
+        ? Optional.empty()
+        : Optional.of(
+            new RamFigures(
+                figures.totalBytes(),
+                figures.dataBytes(),
+                figures.zeroBytes(),
+                figures.remainingBytes(),
+                current == null ? 0 : current.transferredBytes(),
+                0));
+  }
+
+  @Override
+  public boolean isReleased() {
+    return released;
+  }
+
+  @Override
+  public Optional<LocalGuest> guest() {
+    return Optional.empty();
+  }
+
+  @Override
+  public Optional<MachineState> machineState() {
+    return Optional.empty();
+  }
+
+  @Override
+  public boolean savedRunning() {
+    return false;
+  }
+
+  /** Where the source comes to. */
+  public SourceAddress address() {
+    return address;
+  }
+
+  @Override
+  public OptionalInt listeningPort() {
+    return port;
+  }
+
+  @Override
+  public void prepare() {
+    try {
+      sink.open();
+      SourceAddress.Open open = address.open();
+      addressUsed = true;
+      port = open.port();
+      SourceSession first = SourceSession.of(open, multifdChannels, sink, this);
+      session = first;
+      first.start();
+      opened.complete(null);
+    } catch (IOException e) {
+      CompletableFuture<Boolean> _ =
+          loader
+              .submit(new LoaderEvent.LoadFailed(this, SnapshotOpening.message(e)))
+              .handle((_, _) -> opened.completeExceptionally(e));
+    }
+  }
+
+  @Override
+  public void ramAnnounced(RamBlockTable table) {
+    loader.report(new LoaderEvent.RamReady(this));
+  }
+
+  @Override
+  public void switchedOver() {
+    switchedOver = true;
+    loader.report(new LoaderEvent.RamArmed(this));
+  }
+
+  /** The devices are in the sink's keeping. */
+  @Override
+  public void handOverDeviceState() {
+    if (switchedOver) {
+      loader.report(new LoaderEvent.DeviceStateLoaded(this));
+    }
+  }
+
+  /** The source sends everything by itself. */
+  @Override
+  public void startEagerLoader() {}
+
+  @Override
+  public void ended() {
+    loader.report(new LoaderEvent.AllPagesReceived(this));
+  }
+
+  @Override
+  public void detachGuest() {
+    SourceSession current = session;
+    if (current == null) {
+      return;
+    }
+    try {
+      current.awaitPages();
+      long bytes = sink.finish();
+      log.info("snapshot written source={} bytes={}", source, bytes);
+    } catch (IOException e) {
+      loader.report(new LoaderEvent.LoadFailed(this, SnapshotOpening.message(e)));
+      return;
+    }
+    try {
+      current.finish();
+    } catch (IOException e) {
+      loader.report(
+          new LoaderEvent.LoadFailed(
+              this,
+              "the snapshot is whole, but the source could not be told, and its guest goes on: "
+                  + SnapshotOpening.message(e)));
+      return;
+    }
+    loader.report(new LoaderEvent.GuestDetached(this));
+    current.awaitEnd();
+    current.close();
+  }
+
+  @Override
+  public void connectionLost(String reason) {
+    loader.report(new LoaderEvent.ConnectionLost(this, reason));
+  }
+
+  @Override
+  public void failed(String reason) {
+    loader.report(new LoaderEvent.LoadFailed(this, reason));
+  }
+
+  @Override
+  public void reconnected() {
+    loader.report(new LoaderEvent.Reconnected(this));
+  }
+
+  @Override
+  public void resumed() {
+    loader.report(new LoaderEvent.Resumed(this));
+  }
+
+  /**
+   * Listens for the source again; it is told what has come, and sends the rest. What it has sent of
+   * the devices is never sent again: it is in the sink's keeping.
+   */
+  @Override
+  public void recover(String uri) {
+    SourceSession before = session;
+    if (before == null) {
+      throw new IllegalStateException("nothing has been received that could be gone on with");
+    }
+    try {
+      SourceAddress at = uri.isEmpty() ? address : SourceAddress.parse(uri);
+      if (at instanceof SourceAddress.Connected) {
+        throw new IOException(at + " has been used up: name tcp:HOST:PORT or unix:PATH");
+      }
+      SourceAddress.Open open = at.open();
+      port = open.port();
+      SourceSession next = before.next(open);
+      session = next;
+      next.start();
+    } catch (IllegalArgumentException | IOException e) {
+      loader.report(new LoaderEvent.ConnectionLost(this, "recovery failed: " + e.getMessage()));
+    }
+  }
+
+  @Override
+  public boolean cutConnection() {
+    SourceSession current = session;
+    if (current != null) {
+      current.cut("paused by migrate-pause");
+    }
+    return current != null;
+  }
+
+  @Override
+  public void pause() {
+    SourceSession current = session;
+    if (current != null) {
+      current.close();
+    }
+    if (recoversByItself) {
+      CompletableFuture<Transition> _ = loader.submit(new LoaderEvent.RecoverRequested(""));
+    }
+  }
+
+  @Override
+  public void interrupt() {
+    sink.stop();
+    SourceSession current = session;
+    if (current != null) {
+      current.giveUp("the migration was given up");
+    }
+  }
+
+  @Override
+  public void release() {
+    SourceSession current = session;
+    if (current != null) {
+      current.giveUp("the migration was given up");
+    }
+    sink.stop();
+    if (current != null) {
+      current.close();
+    }
+    if (!addressUsed) {
+      address.discard();
+    }
+    sink.abandon();
+    released = true;
+  }
+}

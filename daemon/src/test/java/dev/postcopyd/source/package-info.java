@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.source;
+
+import org.jspecify.annotations.NullMarked;
