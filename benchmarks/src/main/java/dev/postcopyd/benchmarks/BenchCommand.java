@@ -26,7 +26,7 @@ public final class BenchCommand implements Callable<Integer> {
       arity = "0..*",
       paramLabel = "NAME",
       description =
-          "fault, loading, eager, start, open, bitmap, resume, stream; all of them by default")
+          "fault, loading, eager, start, open, bitmap, resume, stream, receive; all of them by default")
   private @Nullable List<String> names;
 
   @Option(names = "--rounds", description = "how often both peers run; odd numbers have a median")
@@ -63,6 +63,7 @@ public final class BenchCommand implements Callable<Integer> {
     tables.put("bitmap", new ClaimBitmapCosts());
     tables.put("resume", new InstantResume());
     tables.put("stream", new StreamedLoad());
+    tables.put("receive", new Reception());
     return tables;
   }
 

@@ -97,6 +97,28 @@ final class DestinationQemu implements AutoCloseable {
     return await(0, "TICK ").nanos;
   }
 
+  /** Lets the guest write to its pages for so long. */
+  void keepWriting(long millis) throws IOException {
+    long endNanos = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(millis);
+    while (System.nanoTime() < endNanos) {
+      process.writeLine("write 20");
+      Settling.sleep(10);
+    }
+  }
+
+  /** The longest time between two lines of the guest since then. */
+  double longestSilenceMillis(long sinceNanos) {
+    long longestNanos = 0;
+    synchronized (lock) {
+      for (int i = 1; i < lines.size(); i++) {
+        if (lines.get(i - 1).nanos >= sinceNanos) {
+          longestNanos = Math.max(longestNanos, lines.get(i).nanos - lines.get(i - 1).nanos);
+        }
+      }
+    }
+    return longestNanos / 1e6;
+  }
+
   /** Lets the guest check all of its pages, and ends the measurement if one is bad. */
   void verify(boolean random) throws IOException {
     int before;

@@ -98,6 +98,24 @@ final class TimedQmp implements AutoCloseable {
     JsonNode _ = execute("migrate-set-capabilities", arguments);
   }
 
+  /** Switches a migration capability off. */
+  void disable(String capability) throws IOException {
+    ObjectNode arguments = QmpJson.object();
+    arguments
+        .putArray("capabilities")
+        .addObject()
+        .put("capability", capability)
+        .put("state", false);
+    JsonNode _ = execute("migrate-set-capabilities", arguments);
+  }
+
+  /** What has come so far is of no interest any more. */
+  void forgetEvents() {
+    synchronized (lock) {
+      events.clear();
+    }
+  }
+
   void setParameter(String name, long value) throws IOException {
     JsonNode _ = execute("migrate-set-parameters", QmpJson.object().put(name, value));
   }

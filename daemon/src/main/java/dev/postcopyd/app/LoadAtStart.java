@@ -3,7 +3,10 @@ package dev.postcopyd.app;
 import dev.postcopyd.control.LocalMigrations;
 import dev.postcopyd.control.MigrationControl;
 import dev.postcopyd.control.MonitorProxy;
+import dev.postcopyd.control.SinkLoads;
 import dev.postcopyd.control.StreamLoads;
+import dev.postcopyd.incoming.SinkMigration;
+import dev.postcopyd.source.SourceAddress;
 import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.incoming.LoadTrace;
@@ -52,6 +55,30 @@ final class LoadAtStart {
   void adoptPausedLoad() {
     if (guest.loads() instanceof StreamLoads streams) {
       guest.trace().flatMap(PausedLoadFile::find).ifPresent(begun -> adopt(streams, begun));
+    } else if (guest.loads() instanceof SinkLoads sinks) {
+      adopt(sinks);
+    }
+  }
+
+  /** A source that has switched its guest over to a sink that died. */
+  private void adopt(SinkLoads sinks) {
+    try {
+      SourceAddress address =
+          config.incoming().isPresent()
+              ? SourceAddress.parse(config.incoming().get())
+              : new SourceAddress.Unknown();
+      Optional<SinkMigration> begun = sinks.begunBefore(address);
+      if (begun.isPresent()) {
+        enable(List.of(MigrationCapability.EVENTS));
+        migrations.adopt(
+            begun.get(),
+            "the daemon that received the guest has ended; migrate-recover goes on");
+        if (sinks.recoversByItself()) {
+          migrations.recover("");
+        }
+      }
+    } catch (IOException | IllegalArgumentException | QmpException e) {
+      log.error("can't go on with an earlier migration reason=\"{}\"", e.getMessage());
     }
   }
 
@@ -90,7 +117,7 @@ final class LoadAtStart {
    */
   void loadAtOnce() throws IOException {
     Optional<String> incoming = config.incoming();
-    if (incoming.isEmpty()) {
+    if (incoming.isEmpty() || migrations.load().isPresent()) {
       return;
     }
     String uri = incoming.get();

@@ -24,6 +24,7 @@ import picocli.CommandLine.Spec;
       RunCommand.class,
       RestoreCommand.class,
       ReceiveCommand.class,
+      ServeCommand.class,
       DemoCommand.class,
       InspectCommand.class,
       VerifyCommand.class

@@ -80,15 +80,21 @@ final class RestoreCommand implements Callable<Integer> {
   @Override
   public Integer call() throws IOException, InterruptedException {
     System.setProperty(LogConfigurator.LEVEL, "error");
-    DaemonConfig config = config();
-    RestoreProgress progress =
-        json ? RestoreProgress.json(System.out) : RestoreProgress.text(System.err);
+    return run(
+        config(),
+        json ? RestoreProgress.json(System.out) : RestoreProgress.text(System.err),
+        waitSeconds);
+  }
+
+  /** One load, shown as it goes on; answers the exit code. */
+  static int run(DaemonConfig config, RestoreProgress progress, int waitSeconds)
+      throws InterruptedException {
     try (Daemon daemon = Daemon.start(config)) {
       // The signal's own exit code stays: the JVM's after its hooks.
       Runtime.getRuntime()
           .addShutdownHook(
               Thread.ofPlatform().name("signal").unstarted(() -> daemon.closeOnSignal()));
-      Optional<String> trouble = follow(daemon, progress);
+      Optional<String> trouble = follow(daemon, progress, waitSeconds);
       trouble.ifPresent(reason -> System.err.println("postcopyd: " + reason));
       return trouble.isEmpty() ? ExitCodes.OK : ExitCodes.FAILED;
     } catch (IOException e) {
@@ -126,7 +132,7 @@ final class RestoreCommand implements Callable<Integer> {
   }
 
   /** Shows the load until its end; says what went wrong, if anything did. */
-  private Optional<String> follow(Daemon daemon, RestoreProgress progress)
+  private static Optional<String> follow(Daemon daemon, RestoreProgress progress, int waitSeconds)
       throws InterruptedException {
     long startNanos = System.nanoTime();
     long waitUntilNanos = startNanos + TimeUnit.SECONDS.toNanos(waitSeconds);

@@ -18,6 +18,7 @@ import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.RunState;
+import java.io.IOException;
 import java.time.Duration;
 import java.util.Locale;
 import java.util.Optional;
@@ -244,9 +245,17 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   }
 
   /** Makes a paused load go on; returns before it does. */
-  void recover(String uri) throws QmpException {
+  public void recover(String uri) throws QmpException {
     if (!(loader.state() instanceof LoaderState.PostcopyPaused)) {
       throw new QmpException("Migrate recover can only be run when postcopy is paused.");
+    }
+    SnapshotLoad paused = load;
+    if (paused != null && !uri.isEmpty()) {
+      try {
+        paused.expectRecovery(uri);
+      } catch (IOException e) {
+        throw new QmpException(String.valueOf(e.getMessage()));
+      }
     }
     CompletableFuture<Transition> _ = loader.submit(new LoaderEvent.RecoverRequested(uri));
   }

@@ -12,6 +12,7 @@ import dev.postcopyd.qmp.schema.UnixSocketAddress;
 import dev.postcopyd.sink.SinkSettings;
 import dev.postcopyd.sink.SnapshotSink;
 import dev.postcopyd.source.SourceAddress;
+import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Optional;
 
@@ -63,6 +64,19 @@ public record SinkLoads(Path path, SinkSettings settings, boolean recoversByItse
         loader);
   }
 
+  /**
+   * A migration that an earlier daemon has begun to receive, of a guest that was switched over.
+   *
+   * @param address where its source is to come to, if nobody says otherwise
+   * @throws IOException if what was left behind is damaged
+   */
+  public Optional<SinkMigration> begunBefore(SourceAddress address) throws IOException {
+    SnapshotSink sink = new SnapshotSink(SaveTarget.atPath(path, 0), settings);
+    return sink.leftBehind()
+        .map(left ->
+            SinkMigration.begunBefore(address, left, recoversByItself, sink, loader));
+  }
+
   @Override
   public Optional<SocketAddress> listeningAt(SnapshotLoad load) {
     return load instanceof SinkMigration migration ? listeningAt(migration) : Optional.empty();
@@ -83,7 +97,8 @@ public record SinkLoads(Path path, SinkSettings settings, boolean recoversByItse
                   null));
       case SourceAddress.Unix unix ->
           Optional.of(new UnixSocketAddress(unix.path().toString(), null, null));
-      case SourceAddress.Tcp _, SourceAddress.Connected _ -> Optional.empty();
+      case SourceAddress.Tcp _, SourceAddress.Connected _, SourceAddress.Unknown _ ->
+          Optional.empty();
     };
   }
 }

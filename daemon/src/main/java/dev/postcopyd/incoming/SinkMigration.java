@@ -14,6 +14,7 @@ import java.io.IOException;
 import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -49,7 +50,10 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
   private volatile OptionalInt port = OptionalInt.empty();
   private volatile boolean switchedOver;
   private volatile boolean released;
+  private final AtomicReference<SourceAddress.@Nullable Open> reopened = new AtomicReference<>();
   private boolean addressUsed;
+  private boolean restored;
+  private SnapshotSink.@Nullable LeftBehind leftBehind;
 
   /**
    * @param address where the source comes to
@@ -68,6 +72,23 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
     this.recoversByItself = recoversByItself;
     this.sink = sink;
     this.loader = loader;
+  }
+
+  /**
+   * A migration that an earlier process has begun to receive; it can only be recovered.
+   *
+   * @param left what that process has left behind
+   */
+  public static SinkMigration begunBefore(
+      SourceAddress address,
+      SnapshotSink.LeftBehind left,
+      boolean recoversByItself,
+      SnapshotSink sink,
+      Loader loader) {
+    SinkMigration migration = new SinkMigration(address, 0, recoversByItself, sink, loader);
+    migration.leftBehind = left;
+    migration.switchedOver = true;
+    return migration;
   }
 
   @Override
@@ -216,6 +237,7 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
     loader.report(new LoaderEvent.GuestDetached(this));
     current.awaitEnd();
     current.close();
+    sink.close();
   }
 
   @Override
@@ -238,29 +260,70 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
     loader.report(new LoaderEvent.Resumed(this));
   }
 
+  @Override
+  public void expectRecovery(String uri) throws IOException {
+    SourceSession before = session;
+    if (before != null) {
+      before.awaitNotListening();
+    }
+    SourceAddress at;
+    try {
+      at = SourceAddress.parse(uri);
+    } catch (IllegalArgumentException e) {
+      throw new IOException(e.getMessage(), e);
+    }
+    SourceAddress.Open open = at.open();
+    port = open.port();
+    SourceAddress.Open unused = reopened.getAndSet(open);
+    if (unused != null) {
+      unused.close();
+    }
+  }
+
   /**
    * Listens for the source again; it is told what has come, and sends the rest. What it has sent of
    * the devices is never sent again: it is in the sink's keeping.
    */
   @Override
   public void recover(String uri) {
-    SourceSession before = session;
-    if (before == null) {
-      throw new IllegalStateException("nothing has been received that could be gone on with");
-    }
     try {
-      SourceAddress at = uri.isEmpty() ? address : SourceAddress.parse(uri);
-      if (at instanceof SourceAddress.Connected) {
-        throw new IOException(at + " has been used up: name tcp:HOST:PORT or unix:PATH");
-      }
-      SourceAddress.Open open = at.open();
-      port = open.port();
-      SourceSession next = before.next(open);
+      SourceSession next = nextSession();
       session = next;
       next.start();
-    } catch (IllegalArgumentException | IOException e) {
+    } catch (IOException e) {
       loader.report(new LoaderEvent.ConnectionLost(this, "recovery failed: " + e.getMessage()));
     }
+  }
+
+  private SourceSession nextSession() throws IOException {
+    SourceSession before = session;
+    SnapshotSink.LeftBehind found = leftBehind;
+    if (before != null) {
+      return before.next(openAgain());
+    }
+    if (found == null) {
+      throw new IllegalStateException("nothing has been received that could be gone on with");
+    }
+    if (!restored) {
+      sink.restore(found);
+      restored = true;
+      opened.complete(null);
+    }
+    return SourceSession.ofSwitchedOver(
+        openAgain(), found.table(), found.ramSectionId(), found.sections(), sink, this);
+  }
+
+  private SourceAddress.Open openAgain() throws IOException {
+    SourceAddress.Open expected = reopened.getAndSet(null);
+    if (expected != null) {
+      return expected;
+    }
+    if (address instanceof SourceAddress.Connected) {
+      throw new IOException(address + " has been used up: name tcp:HOST:PORT or unix:PATH");
+    }
+    SourceAddress.Open open = address.open();
+    port = open.port();
+    return open;
   }
 
   @Override
@@ -305,7 +368,11 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
     if (!addressUsed) {
       address.discard();
     }
-    sink.abandon();
+    SourceAddress.Open unused = reopened.getAndSet(null);
+    if (unused != null) {
+      unused.close();
+    }
+    sink.close();
     released = true;
   }
 }

@@ -4,6 +4,7 @@ import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.snapshot.MachineState;
+import java.io.IOException;
 import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.concurrent.CompletableFuture;
@@ -65,6 +66,15 @@ public interface SnapshotLoad extends Load {
   default boolean cutConnection() {
     return false;
   }
+
+  /**
+   * Makes ready for a recovery that is about to be asked for, so that whoever asked for it can let
+   * the other side begin. From any thread; waits for no peer.
+   *
+   * @param uri where the other side waits, or comes to
+   * @throws IOException if there can be none
+   */
+  default void expectRecovery(String uri) throws IOException {}
 
   /** Whether the guest ran when it was saved; raw memory does not say, and counts as running. */
   boolean savedRunning();

@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.util.Optional;
 
 /**
  * Where a snapshot is written, and how it comes into being as a whole or not at all.
@@ -23,6 +24,11 @@ public sealed interface SaveTarget {
 
   /** The save came to nothing: removes what can be removed. */
   void abandon();
+
+  /** Where the file is before {@link #commit}, if that is another place than after it. */
+  default Optional<Path> partialFile() {
+    return Optional.empty();
+  }
 
   /** The target is not going to be opened: gives back what it holds. */
   default void discard() {}
@@ -53,6 +59,11 @@ public sealed interface SaveTarget {
   record Beside(Path path) implements SaveTarget {
     private Path partial() {
       return path.resolveSibling("." + path.getFileName() + ".partial");
+    }
+
+    @Override
+    public Optional<Path> partialFile() {
+      return Optional.of(partial());
     }
 
     @Override
@@ -155,6 +166,11 @@ public sealed interface SaveTarget {
     @Override
     public void discard() {
       target.discard();
+    }
+
+    @Override
+    public Optional<Path> partialFile() {
+      return target.partialFile();
     }
 
     @Override

@@ -61,7 +61,7 @@ final class BatchQueue implements AutoCloseable {
 
   /** One user of a buffer needs it no more. */
   synchronized void releaseBuffer(SharedBuffer buffer) {
-    if (buffer.release()) {
+    if (buffer.release() && !allBuffers.isEmpty()) {
       freeBuffers.addLast(buffer);
     }
   }

@@ -7,7 +7,6 @@ import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.snapshot.MappedRamWriter;
 import dev.postcopyd.snapshot.StreamEnd;
 import dev.postcopyd.source.MigrationReceiver;
-import dev.postcopyd.stream.ConfigurationSubsection;
 import dev.postcopyd.stream.PageBuffer;
 import dev.postcopyd.stream.StreamEncoder;
 import dev.postcopyd.stream.StreamFormat;
@@ -15,8 +14,12 @@ import dev.postcopyd.stream.StreamRecord;
 import dev.postcopyd.stream.StreamRecord.Configuration;
 import dev.postcopyd.stream.StreamRecord.SectionFull;
 import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.atomic.LongAdder;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -27,15 +30,16 @@ import org.slf4j.LoggerFactory;
  * at the end. The devices' bytes are passed on as they are.
  *
  * <pre>
- * open → [MigrationReceiver's calls, pages on any number of channels] → finish, or abandon
+ * open → [MigrationReceiver's calls, pages on any number of channels] → [finish] → close
  * </pre>
  *
  * <p>Receiving threads put pages into a queue; one thread of the sink's own writes them, so that no
  * disk holds up a source. The file appears under its name only when {@link #finish} has made it
  * durable. Owns target, queue and thread.
  */
-public final class SnapshotSink implements MigrationReceiver {
+public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(SnapshotSink.class);
+  private static final String STATE_SUFFIX = ".state";
 
   private final SaveTarget target;
   private final BatchQueue queue;
@@ -52,6 +56,7 @@ public final class SnapshotSink implements MigrationReceiver {
   private volatile @Nullable ArrivedPages arrived;
   private volatile @Nullable RamBlockTable table;
   private volatile @Nullable IOException failure;
+  private int ramSectionId;
   private boolean ended;
 
   /**
@@ -97,33 +102,7 @@ public final class SnapshotSink implements MigrationReceiver {
 
   @Override
   public void configured(Configuration configuration) throws IOException {
-    List<ConfigurationSubsection> subsections = new ArrayList<>();
-    for (ConfigurationSubsection subsection : configuration.subsections()) {
-      switch (subsection) {
-        case ConfigurationSubsection.TargetPageBits(int bits)
-            when bits != StreamFormat.TARGET_PAGE_SIZE.shift() ->
-            throw new IOException("target page size of 2^" + bits + " bytes is not supported");
-        case ConfigurationSubsection.TargetPageBits _ -> subsections.addFirst(subsection);
-        case ConfigurationSubsection.Capabilities(List<String> names) -> {
-          if (!names.isEmpty()) {
-            throw new IOException(
-                "the source migrates with the capability "
-                    + names.getFirst()
-                    + ", which is not supported here");
-          }
-        }
-        case ConfigurationSubsection.Uuid _ -> subsections.add(subsection);
-      }
-    }
-    int position =
-        !subsections.isEmpty()
-                && subsections.getFirst() instanceof ConfigurationSubsection.TargetPageBits
-            ? 1
-            : 0;
-    subsections.add(
-        position,
-        new ConfigurationSubsection.Capabilities(List.of(StreamFormat.CAPABILITY_MAPPED_RAM)));
-    StreamEncoder _ = head.record(new Configuration(configuration.machineType(), subsections));
+    StreamEncoder _ = head.record(SnapshotConfiguration.of(configuration));
   }
 
   @Override
@@ -140,6 +119,7 @@ public final class SnapshotSink implements MigrationReceiver {
                 .map(block -> new MappedRamWriter.Block(block.name(), block.usedLengthBytes()))
                 .toList());
     file.setDirectIo(target.writesPagesDirectly());
+    ramSectionId = sectionId;
     arrived = new ArrivedPages(announced);
     table = announced;
     writer = created;
@@ -190,16 +170,75 @@ public final class SnapshotSink implements MigrationReceiver {
     }
   }
 
+  /** On the disk before anything else: the source never sends it again. */
   @Override
-  public void switchedOver(byte[] deviceSections) throws IOException {
+  public void switchedOver(byte[] deviceSections, Map<Integer, String> sections)
+      throws IOException {
     byte[] json = StreamEnd.describe(deviceSections);
-    tail =
+    byte[] rest =
         new StreamEncoder()
             .bytes(deviceSections)
             .record(new StreamRecord.EndOfStream())
             .record(new StreamRecord.VmDescription(json.length))
             .bytes(json)
             .toByteArray();
+    tail = rest;
+    RamBlockTable of = table;
+    Path beside = stateFile();
+    if (of != null && beside != null) {
+      new SwitchedOver(
+              head.toByteArray(), besideRam.toByteArray(), rest, ramSectionId, of, sections)
+          .writeTo(beside);
+    }
+  }
+
+  /** Beside the unfinished file; none where there is no such file. */
+  private @Nullable Path stateFile() {
+    return target.partialFile().map(file -> Path.of(file + STATE_SUFFIX)).orElse(null);
+  }
+
+  /**
+   * What an earlier process has left behind of a guest that had been switched over; empty if there
+   * is nothing.
+   *
+   * @throws IOException if it is damaged
+   */
+  public Optional<LeftBehind> leftBehind() throws IOException {
+    Path beside = stateFile();
+    return beside == null
+        ? Optional.empty()
+        : SwitchedOver.readFrom(beside).map(LeftBehind::new);
+  }
+
+  /** See {@link #leftBehind}. */
+  public static final class LeftBehind {
+    private final SwitchedOver state;
+
+    LeftBehind(SwitchedOver state) {
+      this.state = state;
+    }
+
+    public RamBlockTable table() {
+      return state.table;
+    }
+
+    public int ramSectionId() {
+      return state.ramSectionId;
+    }
+
+    /** The sections that come in parts, by their ids. */
+    public Map<Integer, String> sections() {
+      return state.sections;
+    }
+  }
+
+  /** Begins anew with what was left behind, in the place of {@link #open}: no page has come. */
+  public void restore(LeftBehind left) throws IOException {
+    open();
+    StreamEncoder _ = head.bytes(left.state.head);
+    ramAnnounced(left.ramSectionId(), left.table());
+    StreamEncoder _ = besideRam.bytes(left.state.besideRam);
+    tail = left.state.tail;
   }
 
   @Override
@@ -273,8 +312,8 @@ public final class SnapshotSink implements MigrationReceiver {
   }
 
   /**
-   * Writes what is left, makes all of it durable and lets the file appear under its name. No
-   * channel is open any more.
+   * Writes what is left, makes all of it durable and lets the file appear under its name. All pages
+   * have been handed over.
    *
    * @return the file's length in bytes
    */
@@ -293,8 +332,9 @@ public final class SnapshotSink implements MigrationReceiver {
     file.setDirectIo(false);
     long fileBytes = writer().finish(besideRam.toByteArray(), rest);
     file.sync();
-    close();
+    closeFile();
     target.commit();
+    removeState();
     return fileBytes;
   }
 
@@ -306,19 +346,35 @@ public final class SnapshotSink implements MigrationReceiver {
     queue.stop();
   }
 
-  /** Removes what has been written, unless it was finished. */
-  public void abandon() {
+  /**
+   * Frees everything, and removes what has been written unless it was finished. No channel is open
+   * any more: what they receive into is gone after this.
+   */
+  @Override
+  public void close() {
     stop();
     join();
     if (!ended) {
-      close();
+      closeFile();
       target.abandon();
+      removeState();
+    }
+    queue.close();
+  }
+
+  private void removeState() {
+    Path beside = stateFile();
+    if (beside != null) {
+      try {
+        boolean _ = Files.deleteIfExists(beside);
+      } catch (IOException e) {
+        log.warn("a trace of the migration stays behind: remove it path={}", beside, e);
+      }
     }
   }
 
-  private void close() {
+  private void closeFile() {
     ended = true;
-    queue.close();
     NativeFile file = out;
     out = null;
     if (file != null) {

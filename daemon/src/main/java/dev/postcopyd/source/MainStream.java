@@ -1,13 +1,11 @@
 package dev.postcopyd.source;
 
-import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.stream.ChannelInput;
 import dev.postcopyd.stream.DirtyBitmapSection;
 import dev.postcopyd.stream.EarlySection;
 import dev.postcopyd.stream.OpaqueTail;
-import dev.postcopyd.stream.RamListEntry;
 import dev.postcopyd.stream.RamRecordDecoder;
 import dev.postcopyd.stream.StreamDecoder;
 import dev.postcopyd.stream.StreamEncoder;
@@ -101,6 +99,30 @@ final class MainStream {
     this.records = new StreamInput(in, in.offsetBytes());
     this.decoder = new StreamDecoder(records);
     this.commands = new StreamCommands(this, receiver);
+  }
+
+  /** Goes on with what an earlier process has left behind. */
+  void restore(Switched state) {
+    commands.restore();
+    table = state.table();
+    ramSectionId = state.ramSectionId();
+    iterable.putAll(state.sections());
+    iterating = true;
+    pages = newDecoder(state.table());
+  }
+
+  /**
+   * What has to be known of a stream whose beginning has been read by another process.
+   *
+   * @param sections the sections that come in parts, by their ids
+   */
+  record Switched(RamBlockTable table, int ramSectionId, Map<Integer, String> sections) {}
+
+  /** The sections that have been started and have not ended. */
+  Map<Integer, String> openSections() {
+    Map<Integer, String> open = new HashMap<>(iterable);
+    open.keySet().removeAll(ended);
+    return open;
   }
 
   /** Goes on with another connection. */
@@ -215,7 +237,8 @@ final class MainStream {
                   StreamFormat.RAM_SECTION_VERSION),
           start);
     }
-    RamBlockTable announced = ramList();
+    RamBlockTable announced =
+        RamListReader.read(records, decoder, commands.mayNamePageSizes());
     table = announced;
     ramSectionId = section.sectionId();
     iterable.put(ramSectionId, section.name());
@@ -237,53 +260,6 @@ final class MainStream {
       fresh.forbidDeltas();
     }
     return fresh;
-  }
-
-  private RamBlockTable ramList() throws IOException {
-    long totalOffset = records.offsetBytes();
-    long total = decoder.ramTotal();
-    if (total <= 0 || total > StreamFormat.MAX_RAM_BYTES) {
-      throw new StreamFormatException(
-          "RAM size of %s bytes is not possible (at most %d)"
-              .formatted(Long.toUnsignedString(total), StreamFormat.MAX_RAM_BYTES),
-          totalOffset);
-    }
-    RamBlockTable.Builder blocks = RamBlockTable.builder();
-    Set<String> names = new HashSet<>();
-    for (long left = total; left > 0; ) {
-      long start = records.offsetBytes();
-      RamListEntry entry = decoder.ramListEntry(false);
-      long length = entry.usedLengthBytes();
-      if (length == 0
-          || Long.compareUnsigned(length, left) > 0
-          || !StreamFormat.TARGET_PAGE_SIZE.isAligned(length)
-          || !names.add(entry.name())
-          || names.size() > StreamFormat.MAX_RAM_BLOCKS) {
-        throw new StreamFormatException(
-            "block '%s' of %s bytes does not fit: %d are left of the RAM size"
-                .formatted(entry.name(), Long.toUnsignedString(length), left),
-            start);
-      }
-      skipHostPageSize();
-      blocks.add(entry.name(), length, StreamFormat.TARGET_PAGE_SIZE);
-      left -= length;
-    }
-    return blocks.build();
-  }
-
-  /**
-   * Behind a block with other than target pages stands its page size. A name's length is never 0,
-   * and no word that can follow the list is a power of two of this size.
-   */
-  private void skipHostPageSize() throws IOException {
-    if (!commands.mayNamePageSizes() || records.peekU8("block name") != 0) {
-      return;
-    }
-    long start = records.offsetBytes();
-    long value = records.readBe64("host page size");
-    if (Long.bitCount(value) != 1 || value <= PageSize.SIZE_4K.bytes()) {
-      records.seek(start);
-    }
   }
 
   /** Hands on pages up to the end of the section; answers whether there was a barrier. */

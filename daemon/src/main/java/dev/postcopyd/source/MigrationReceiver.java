@@ -7,6 +7,7 @@ import dev.postcopyd.stream.PageReceiver;
 import dev.postcopyd.stream.StreamRecord;
 import dev.postcopyd.stream.StreamRecord.Configuration;
 import java.io.IOException;
+import java.util.Map;
 
 /**
  * The guest of an incoming migration: takes everything that the stream brings, in the order in
@@ -46,8 +47,13 @@ public interface MigrationReceiver {
   /** What has come for a part of a block is out of date. The main channel has been flushed. */
   void discarded(RamBlock block, long offsetBytes, long lengthBytes) throws IOException;
 
-  /** The device sections of a guest that has been switched over, before its RAM is whole. */
-  void switchedOver(byte[] deviceSections) throws IOException;
+  /**
+   * The device sections of a guest that has been switched over, before its RAM is whole. They are
+   * never sent again.
+   *
+   * @param sections the sections that go on coming in parts, by their ids
+   */
+  void switchedOver(byte[] deviceSections, Map<Integer, String> sections) throws IOException;
 
   /**
    * Which pages of a block have arrived: bit {@code i & 63} of word {@code i >>> 6} is target page

@@ -93,8 +93,21 @@ public sealed interface SourceAddress {
     }
   }
 
+  /** Nobody has said where the source is to come to. */
+  record Unknown() implements SourceAddress {
+    @Override
+    public Open open() throws IOException {
+      throw new IOException("name tcp:HOST:PORT or unix:PATH for the source to come to");
+    }
+
+    @Override
+    public String toString() {
+      return "an unknown place";
+    }
+  }
+
   /** An address in use: one of the two is there. Owned by whoever gets it. */
-  final class Open {
+  final class Open implements AutoCloseable {
     private final @Nullable SocketListener listener;
     private final @Nullable StreamSocket connected;
 
@@ -109,6 +122,18 @@ public sealed interface SourceAddress {
 
     Optional<StreamSocket> connected() {
       return Optional.ofNullable(connected);
+    }
+
+    /** Nobody is going to use it. */
+    @Override
+    public void close() {
+      if (listener != null) {
+        listener.stop();
+        listener.close();
+      }
+      if (connected != null) {
+        connected.close();
+      }
     }
 
     /** The port that it listens on, if it is a TCP socket. */

@@ -4,16 +4,12 @@ import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.SocketListener;
 import dev.postcopyd.posix.StreamSocket;
-import dev.postcopyd.stream.ChannelEndedException;
 import dev.postcopyd.stream.ChannelInput;
-import dev.postcopyd.stream.MultifdDecoder;
-import dev.postcopyd.stream.PageBuffer;
-import dev.postcopyd.stream.RamRecordDecoder;
 import dev.postcopyd.stream.ReturnPathMessage;
-import dev.postcopyd.stream.StreamFormat;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.atomic.LongAdder;
 import org.jspecify.annotations.Nullable;
@@ -34,10 +30,6 @@ public final class SourceSession implements AutoCloseable {
   /** QEMU's limit of multifd channels, the main one and the one for urgent pages. */
   private static final int MAX_CONNECTIONS = 257;
 
-  private static final int MAGIC_BYTES = 4;
-
-  /** The source closes at once when it has heard that all is well. */
-  private static final long END_PATIENCE_NANOS = 5_000_000_000L;
 
   private final Owner owner;
   private final MigrationReceiver receiver;
@@ -46,12 +38,13 @@ public final class SourceSession implements AutoCloseable {
   private final @Nullable SourceSession previous;
   private final LongAdder transferredBytes;
   private final AtomicReference<@Nullable String> end = new AtomicReference<>();
-  private final List<Connection> connections = new ArrayList<>();
+  private final List<SourceConnection> connections = new ArrayList<>();
   private final Thread acceptor =
       Thread.ofPlatform().name("source-accept").daemon().unstarted(this::accept);
-  private volatile @Nullable Connection main;
+  private volatile @Nullable SourceConnection main;
   private volatile @Nullable MainStream stream;
   private volatile @Nullable RamBlockTable table;
+  private MainStream.@Nullable Switched restored;
   private volatile boolean ended;
 
   /** Is told how the migration goes on, on threads of the session. */
@@ -111,9 +104,31 @@ public final class SourceSession implements AutoCloseable {
     return session;
   }
 
+  /**
+   * A session that goes on with a migration whose beginning another process has received.
+   *
+   * @param table the guest's RAM
+   * @param sections the sections that come in parts, by their ids
+   */
+  public static SourceSession ofSwitchedOver(
+      SourceAddress.Open address,
+      RamBlockTable table,
+      int ramSectionId,
+      Map<Integer, String> sections,
+      MigrationReceiver receiver,
+      Owner owner) {
+    SourceSession session =
+        new SourceSession(owner, receiver, new MultifdBarrier(0), address.listener(), null);
+    session.restored = new MainStream.Switched(table, ramSectionId, sections);
+    session.table = table;
+    address.connected().ifPresent(session::add);
+    return session;
+  }
+
   /** A session that goes on where this one, which has been closed, was interrupted. */
   public SourceSession next(SourceAddress.Open address) {
     SourceSession session = new SourceSession(owner, receiver, barrier, address.listener(), this);
+    session.restored = restored;
     address.connected().ifPresent(session::add);
     return session;
   }
@@ -123,7 +138,7 @@ public final class SourceSession implements AutoCloseable {
       acceptor.start();
     }
     synchronized (connections) {
-      connections.forEach(connection -> connection.thread.start());
+      connections.forEach(SourceConnection::start);
     }
   }
 
@@ -151,29 +166,41 @@ public final class SourceSession implements AutoCloseable {
             FileDescriptors.close(fd);
             continue;
           }
-          add(StreamSocket.adopt(fd, from.name())).thread.start();
+          add(StreamSocket.adopt(fd, from.name())).start();
         }
       }
     } catch (IOException e) {
       fail("connections can no longer be accepted: " + e.getMessage(), false);
+    } finally {
+      if (from != null) {
+        from.close();
+      }
     }
   }
 
-  private Connection add(StreamSocket socket) {
+  /** Returns when the address can be listened on by somebody else, which is soon after an end. */
+  public void awaitNotListening() {
+    if (end.get() != null) {
+      join(acceptor);
+    }
+  }
+
+  private SourceConnection add(StreamSocket socket) {
     synchronized (connections) {
-      Connection connection = new Connection(socket, connections.size());
+      SourceConnection connection =
+          new SourceConnection(this, socket, connections.size());
       connections.add(connection);
       return connection;
     }
   }
 
   /** A connection has failed; one that belongs to a switched-over guest can be gone on with. */
-  private void fail(String reason, boolean lost) {
+  void fail(String reason, boolean lost) {
     if (ended || !end.compareAndSet(null, reason)) {
       return;
     }
     MainStream of = stream;
-    boolean recoverable = lost && (previous != null || (of != null && of.isSwitchedOver()));
+    boolean recoverable = lost && (isRecovery() || (of != null && of.isSwitchedOver()));
     if (!recoverable) {
       refuse();
     }
@@ -187,10 +214,10 @@ public final class SourceSession implements AutoCloseable {
 
   /** Tells the source that its guest is not taken: it goes on with it. */
   private void refuse() {
-    Connection to = main;
+    SourceConnection to = main;
     if (to != null) {
       try {
-        to.path.send(new ReturnPathMessage.Shut(1));
+        to.path().send(new ReturnPathMessage.Shut(1));
       } catch (IOException e) {
         log.debug("the source does not listen any more", e);
       }
@@ -201,23 +228,25 @@ public final class SourceSession implements AutoCloseable {
    * The last word: that everything is where it has to be. Afterwards the source gives its guest up.
    */
   public void finish() throws IOException {
-    Connection to = main;
+    SourceConnection to = main;
     if (to != null) {
-      to.path.send(new ReturnPathMessage.Shut(0));
+      to.path().send(new ReturnPathMessage.Shut(0));
     }
   }
 
   /**
-   * Waits until everything that has been received has been handed over. A channel for urgent pages
-   * stays open until the source has heard the last word; it has nothing more to bring.
+   * Waits until everything that has been received has been handed over. The main channel is the
+   * last: multifd's have handed over what they had at the last barrier, one for urgent pages has
+   * nothing more to bring; both stay open until the source has heard the last word.
    */
   public void awaitPages() {
-    all().stream()
-        .filter(connection -> connection.spoken && !connection.urgent)
-        .forEach(connection -> join(connection.thread));
+    SourceConnection last = main;
+    if (last != null) {
+      last.join();
+    }
   }
 
-  private List<Connection> all() {
+  private List<SourceConnection> all() {
     synchronized (connections) {
       return List.copyOf(connections);
     }
@@ -225,7 +254,7 @@ public final class SourceSession implements AutoCloseable {
 
   /** Waits for a moment until the source has closed its connections, having heard the last word. */
   public void awaitEnd() {
-    Connection to = main;
+    SourceConnection to = main;
     if (to != null) {
       to.awaitEnd();
     }
@@ -251,7 +280,7 @@ public final class SourceSession implements AutoCloseable {
       from.stop();
     }
     synchronized (connections) {
-      connections.forEach(connection -> connection.socket.shutdown());
+      connections.forEach(SourceConnection::shutdown);
     }
   }
 
@@ -260,16 +289,13 @@ public final class SourceSession implements AutoCloseable {
     end.compareAndSet(null, "the migration has ended");
     shutDown("the migration has ended");
     join(acceptor);
-    for (Connection connection : all()) {
-      join(connection.thread);
-      connection.free();
-    }
+    all().forEach(SourceConnection::close);
     if (listener != null) {
       listener.close();
     }
   }
 
-  private static void join(Thread thread) {
+  static void join(Thread thread) {
     boolean interrupted = false;
     while (thread.isAlive()) {
       try {
@@ -283,227 +309,98 @@ public final class SourceSession implements AutoCloseable {
     }
   }
 
-  /** The source's end of the connection is gone, or the network between. */
-  private static final class LostException extends IOException {
-    private static final long serialVersionUID = 1;
+  // What connections ask of their session.
 
-    LostException(IOException cause) {
-      super(cause.getMessage(), cause);
+  MigrationReceiver receiver() {
+    return receiver;
+  }
+
+  MultifdBarrier barrier() {
+    return barrier;
+  }
+
+  Owner owner() {
+    return owner;
+  }
+
+  void received(long bytes) {
+    transferredBytes.add(bytes);
+  }
+
+  /** Whether others may still connect: then one that is of no use is no trouble. */
+  boolean isListening() {
+    return listener != null;
+  }
+
+  /** Whether the source has been heard before. */
+  boolean isRecovery() {
+    return previous != null || restored != null;
+  }
+
+  /** The main channel's stream, once there is one. */
+  @Nullable MainStream stream() {
+    return stream;
+  }
+
+  /** Makes a connection the main channel; false if there is one already. */
+  boolean becomeMain(SourceConnection connection) {
+    synchronized (connections) {
+      if (main != null) {
+        return false;
+      }
+      main = connection;
+      return true;
     }
   }
 
-  /** One socket and its thread. */
-  private final class Connection implements MainStream.Observer {
-    final StreamSocket socket;
-    final ReturnPath path;
-    final Thread thread;
-    private MigrationReceiver.@Nullable Channel channel;
-    private volatile boolean spoken;
-    private volatile boolean urgent;
-    private boolean freed;
-
-    Connection(StreamSocket socket, int number) {
-      this.socket = socket;
-      this.path = new ReturnPath(this::sendBack);
-      this.thread = Thread.ofPlatform().name("source-" + number).daemon().unstarted(this::run);
-    }
-
-    private void run() {
-      StreamSocket.prepareThread();
-      try {
-        MigrationReceiver.Channel of = receiver.openChannel();
-        channel = of;
-        PageBuffer first = of.exchange(null, 0, 0);
-        ChannelInput in = new ChannelInput(this::receive, first, of);
-        read(in, of);
-        of.close();
-      } catch (ChannelEndedException e) {
-        closeChannel();
-        fail(String.valueOf(e.getMessage()), true);
-      } catch (LostException e) {
-        closeChannel();
-        fail("the connection is lost: " + e.getMessage(), true);
-      } catch (IOException e) {
-        closeChannel();
-        fail(String.valueOf(e.getMessage()), false);
-      } catch (RuntimeException | Error e) {
-        log.error("a channel was stopped by a bug", e);
-        closeChannel();
-        fail("internal error: " + e, false);
+  /** What reads the main channel: a new stream, or the one that was interrupted. */
+  MainStream openStream(
+      MainStream.Observer observer, ChannelInput in, MigrationReceiver.Channel channel) {
+    SourceSession before = previous;
+    MainStream opened = before == null ? null : before.stream;
+    if (opened == null) {
+      opened = new MainStream(receiver, barrier, observer, in, channel);
+      MainStream.Switched state = restored;
+      if (state != null) {
+        opened.restore(state);
       }
+    } else {
+      opened.continueOn(observer, in, channel);
     }
+    stream = opened;
+    return opened;
+  }
 
-    private void closeChannel() {
-      MigrationReceiver.Channel of = channel;
-      if (of != null) {
-        of.close();
-      }
+  void announce(RamBlockTable announced) {
+    synchronized (connections) {
+      table = announced;
+      connections.notifyAll();
     }
+    owner.ramAnnounced(announced);
+  }
 
-    private long receive(long address, long lengthBytes) throws IOException {
-      try {
-        long count = socket.receive(address, lengthBytes);
-        transferredBytes.add(count);
-        return count;
-      } catch (IOException e) {
-        throw new LostException(e);
-      }
-    }
-
-    private void sendBack(byte[] message) throws IOException {
-      try {
-        socket.sendFully(message);
-      } catch (IOException e) {
-        throw new LostException(e);
-      }
-    }
-
-    private boolean isQuietFor(long nanos) throws IOException {
-      return socket.isQuietFor(nanos);
-    }
-
-    private void read(ChannelInput in, MigrationReceiver.Channel of) throws IOException {
-      if (!in.fill()) {
-        if (!socketIsTheOnlyOne()) {
-          log.debug("a connection has ended that never said anything socket={}", socket.name());
-          return;
-        }
-        throw new LostException(new IOException("the connection ended before anything had come"));
-      }
-      spoken = true;
-      int magic = in.bytes().getInt(in.require(MAGIC_BYTES, "the first bytes of a connection"));
-      if (magic == StreamFormat.MAGIC && previous == null) {
-        readMain(in, of);
-      } else if (magic == MultifdDecoder.MAGIC && previous == null) {
-        readMultifd(in, of);
-      } else if (previous != null && magic >>> 24 == StreamFormat.TYPE_COMMAND) {
-        readMain(in, of);
-      } else {
-        readUrgent(in, of, magic);
-      }
-    }
-
-    private boolean socketIsTheOnlyOne() {
-      return listener == null;
-    }
-
-    private void readMain(ChannelInput in, MigrationReceiver.Channel of) throws IOException {
-      MainStream to;
-      synchronized (connections) {
-        if (main != null) {
-          throw new IOException("a second main channel has connected");
-        }
-        main = this;
-      }
-      SourceSession before = previous;
-      MainStream earlier = before == null ? null : before.stream;
-      if (earlier == null) {
-        to = new MainStream(receiver, barrier, this, in, of);
-        stream = to;
-        to.readHeader();
-      } else {
-        to = earlier;
-        to.continueOn(this, in, of);
-        stream = to;
-        path.open();
-        owner.reconnected();
-      }
-      to.read(path, this::isQuietFor);
-      of.flush();
-      ended = true;
-      owner.ended();
-    }
-
-    private void readMultifd(ChannelInput in, MigrationReceiver.Channel of) throws IOException {
-      MultifdDecoder packets = new MultifdDecoder(in);
-      int number = packets.hello();
-      barrier.opened();
-      log.debug("multifd channel={} socket={}", number, socket.name());
-      boolean more = !packets.isAtEnd();
-      while (more) {
-        if (packets.packet(knownTable("multifd pages"), of)) {
-          of.flush();
-          barrier.channelArrives();
-        }
-        more = !packets.isAtEnd();
-      }
-      barrier.closed();
-    }
-
-    private void readUrgent(ChannelInput in, MigrationReceiver.Channel of, int magic)
-        throws IOException {
-      urgent = true;
-      MainStream reader = stream;
-      if (reader == null || !reader.isSwitchedOver()) {
-        String problem = "a connection begins with 0x%08x, which is no migration".formatted(magic);
-        if (socketIsTheOnlyOne()) {
-          throw new IOException(problem);
-        }
-        log.warn("{}: it is closed socket={}", problem, socket.name());
-        socket.shutdown();
-        return;
-      }
-      RamRecordDecoder pages = new RamRecordDecoder(in, knownTable("urgent pages"), of, true);
-      pages.forbidDeltas();
-      RamRecordDecoder.Stop _ = pages.decode();
-    }
-
-    /** A multifd channel may be read before the main one has got so far. */
-    private RamBlockTable knownTable(String what) throws IOException {
-      synchronized (connections) {
-        while (table == null && end.get() == null) {
-          try {
-            connections.wait(100);
-          } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-            throw new IOException("interrupted", e);
-          }
+  /** A channel with pages may be read before the main one has got so far. */
+  RamBlockTable awaitTable(String what) throws IOException {
+    synchronized (connections) {
+      while (table == null && end.get() == null) {
+        try {
+          connections.wait(100);
+        } catch (InterruptedException e) {
+          Thread.currentThread().interrupt();
+          throw new IOException("interrupted", e);
         }
       }
-      RamBlockTable known = table;
-      if (known == null) {
-        throw new IOException(what + " have come, but no RAM list");
-      }
-      return known;
     }
+    RamBlockTable known = table;
+    if (known == null) {
+      throw new IOException(what + " have come, but no RAM list");
+    }
+    return known;
+  }
 
-    @Override
-    public void ramAnnounced(RamBlockTable announced) {
-      synchronized (connections) {
-        table = announced;
-        connections.notifyAll();
-      }
-      owner.ramAnnounced(announced);
-    }
-
-    @Override
-    public void switchedOver() {
-      owner.switchedOver();
-    }
-
-    @Override
-    public void resumed() {
-      owner.resumed();
-    }
-
-    /** Reads on until the end of the connection, for so long. */
-    private void awaitEnd() {
-      try {
-        long deadline = System.nanoTime() + END_PATIENCE_NANOS;
-        try (PageBuffer scratch = new PageBuffer()) {
-          while (!socket.isQuietFor(Math.max(0, deadline - System.nanoTime()))
-              && socket.receive(scratch.address(), PageBuffer.BYTES) > 0) {}
-        }
-      } catch (IOException e) {
-        log.debug("the source has gone", e);
-      }
-    }
-
-    private void free() {
-      if (!freed) {
-        freed = true;
-        socket.close();
-      }
-    }
+  /** The main channel has been read to its end. */
+  void endOfStream() {
+    ended = true;
+    owner.ended();
   }
 }

@@ -38,6 +38,12 @@ final class StreamCommands {
     this.receiver = receiver;
   }
 
+  /** The guest was switched over in an earlier life of this process. */
+  void restore() {
+    advised = true;
+    switchedOver = true;
+  }
+
   boolean isSwitchedOver() {
     return switchedOver;
   }
@@ -163,7 +169,7 @@ final class StreamCommands {
       throw new StreamFormatException("package holds no device", start);
     }
     stream.channel().flush();
-    receiver.switchedOver(Arrays.copyOfRange(bytes, from, to));
+    receiver.switchedOver(Arrays.copyOfRange(bytes, from, to), stream.openSections());
     switchedOver = true;
     stream.switchedOver();
     if (pong >= 0) {

@@ -15,12 +15,15 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 
 /**
@@ -32,6 +35,7 @@ class SinkE2E {
   private static final int DATA_MIB = 40;
   private static final int OTHER_AREAS_MIB = 8 + 8 + 8;
   private static final int PAGES_PER_MIB = 256;
+  private static final int CUTS = 10;
 
   private static Path snapshots;
   private static QemuLab lab;
@@ -80,8 +84,8 @@ class SinkE2E {
             .with("-vga", "std", "-nic", "user,model=e1000", "-device", "virtio-rng-pci")
             .with("-device", "qemu-xhci", "-device", "virtio-balloon-pci", "-device", "intel-hda");
     QemuOptions memory =
-        QemuOptions.of("q35", MEMORY_MIB, DATA_MIB)
-            .with("-m", MEMORY_MIB + "M,maxmem=1G,slots=4")
+        QemuOptions.of("q35", 2 * MEMORY_MIB, DATA_MIB)
+            .with("-m", 2 * MEMORY_MIB + "M,maxmem=1G,slots=4")
             .with("-object", "memory-backend-ram,id=vm0,size=128M")
             .with("-device", "virtio-mem-pci,id=vmem0,memdev=vm0,requested-size=64M");
     QemuOptions disk =
@@ -100,7 +104,7 @@ class SinkE2E {
         new Kind("tcp, return path", pc, "tcp", Way.PLAIN, path, nothing, none),
         new Kind("live, many rounds", rich, "unix", Way.LIVE, path, nothing, slow),
         new Kind("xbzrle", pc, "unix", Way.LIVE, List.of("xbzrle"), nothing, slow),
-        new Kind("multifd", pc, "tcp", Way.LIVE, multifd, multifd, two),
+        new Kind("multifd", pc, "tcp", Way.LIVE, List.of("multifd", "return-path"), multifd, two),
         new Kind("multifd, unannounced", pc, "unix", Way.LIVE, multifd, nothing, two),
         new Kind("multifd of old machines", old, "unix", Way.LIVE, multifd, multifd, two),
         new Kind(
@@ -156,10 +160,7 @@ class SinkE2E {
   void whatQemuSendsAnotherOneLoads(Kind kind) throws Exception {
     Path file = Files.createTempDirectory(snapshots, "kind").resolve("vm.mr");
     Path qmp = directory.resolve("qmp");
-    try (Daemon _ =
-            Daemon.start(
-                DaemonConfig.of(List.of(SocketSpec.parse("unix:" + qmp)))
-                    .withGuest(GuestSpec.parse("file:" + file)));
+    try (Daemon _ = daemon(file, qmp);
         QmpConnection sink = QmpConnection.to(qmp);
         QemuProcess qemu = QemuProcess.start(lab, kind.machine(), directory)) {
       sink.enableCapabilities(kind.sink());
@@ -178,6 +179,190 @@ class SinkE2E {
       qemu.quit();
     }
     assertGuestIsWhole(kind.machine(), file);
+  }
+
+  private Daemon daemon(Path file, Path qmp) throws IOException {
+    return Daemon.start(
+        DaemonConfig.of(List.of(SocketSpec.parse("unix:" + qmp)))
+            .withGuest(GuestSpec.parse("file:" + file)));
+  }
+
+  /** The connection is cut again and again while RAM comes, wherever it happens to be. */
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void snapshotOutlivesLostConnections(boolean preempt) throws Exception {
+    Path file = Files.createTempDirectory(snapshots, "cut").resolve("vm.mr");
+    Path qmp = directory.resolve("qmp");
+    List<String> capabilities =
+        preempt ? List.of("postcopy-ram", "postcopy-preempt") : List.of("postcopy-ram");
+    Random random = new Random(7);
+    try (Daemon _ = daemon(file, qmp);
+        QmpConnection sink = QmpConnection.to(qmp);
+        QemuProcess qemu = QemuProcess.start(lab, machine("pc"), directory)) {
+      sink.enableCapabilities(capabilities);
+      qemu.console().awaitFilled();
+      qemu.qmp().enableCapabilities(capabilities);
+      qemu.qmp()
+          .execute(
+              "migrate-set-parameters",
+              Map.of("max-bandwidth", 20 << 20, "max-postcopy-bandwidth", 10 << 20));
+      sink.execute("migrate-incoming", Map.of("uri", "unix:" + directory.resolve("mig")));
+      qemu.qmp().execute("migrate", Map.of("uri", "unix:" + directory.resolve("mig")));
+      sink.awaitMigration("active");
+      qemu.qmp().execute("migrate-start-postcopy");
+      sink.awaitMigration("postcopy-active");
+      for (int round = 0; round < CUTS; round++) {
+        Thread.sleep(random.nextInt(120));
+        sink.execute("migrate-pause");
+        sink.awaitMigration("postcopy-paused");
+        qemu.qmp().awaitMigration("postcopy-paused");
+        String again = "unix:" + directory.resolve("again" + round);
+        sink.execute("migrate-recover", Map.of("uri", again));
+        sink.awaitMigration("postcopy-recover-setup");
+        qemu.qmp().execute("migrate", Map.of("uri", again, "resume", true));
+        sink.awaitMigration("postcopy-active");
+      }
+      assertThat(sink.execute("query-migrate").path("ram").path("remaining").asLong()).isPositive();
+      qemu.qmp().execute("migrate-set-parameters", Map.of("max-postcopy-bandwidth", 0));
+      sink.awaitMigration("completed");
+      qemu.qmp().awaitMigration("completed");
+      assertAllReceived(sink.execute("query-migrate"));
+      qemu.quit();
+    }
+    assertGuestIsWhole(machine("pc"), file);
+  }
+
+  /** Killed while RAM comes: another daemon finds the devices, and asks for all pages anew. */
+  @Test
+  void snapshotOutlivesTheDaemon() throws Exception {
+    Path file = Files.createTempDirectory(snapshots, "killed").resolve("vm.mr");
+    Path partial = file.resolveSibling(".vm.mr.partial");
+    Path state = file.resolveSibling(".vm.mr.partial.state");
+    Path qmp = directory.resolve("qmp");
+    Path again = directory.resolve("again");
+    try (QemuProcess qemu = QemuProcess.start(lab, machine("pc"), directory)) {
+      qemu.console().awaitFilled();
+      qemu.qmp().enableCapabilities(List.of("postcopy-ram"));
+      qemu.qmp()
+          .execute(
+              "migrate-set-parameters",
+              Map.of("max-bandwidth", 20 << 20, "max-postcopy-bandwidth", 10 << 20));
+      Process killed = process(file, qmp);
+      try (QmpConnection sink = connect(qmp, killed)) {
+        sink.enableCapabilities(List.of());
+        sink.execute("migrate-incoming", Map.of("uri", "unix:" + directory.resolve("mig")));
+        qemu.qmp().execute("migrate", Map.of("uri", "unix:" + directory.resolve("mig")));
+        sink.awaitMigration("active");
+        qemu.qmp().execute("migrate-start-postcopy");
+        sink.awaitMigration("postcopy-active");
+        assertThat(state).exists();
+      } finally {
+        killed.destroyForcibly().waitFor();
+      }
+      qemu.qmp().awaitMigration("postcopy-paused");
+      assertThat(partial).exists();
+      assertThat(file).doesNotExist();
+      qemu.qmp().execute("migrate-set-parameters", Map.of("max-postcopy-bandwidth", 0));
+      try (Daemon _ = daemon(file, qmp);
+          QmpConnection sink = QmpConnection.to(qmp)) {
+        assertThat(sink.execute("query-migrate").path("status").asString())
+            .isEqualTo("postcopy-paused");
+        sink.execute("migrate-recover", Map.of("uri", "unix:" + again));
+        qemu.qmp().execute("migrate", Map.of("uri", "unix:" + again, "resume", true));
+        sink.awaitMigration("completed");
+        qemu.qmp().awaitMigration("completed");
+        assertThat(sink.execute("query-migrate").path("ram").path("remaining").asLong()).isZero();
+        assertThat(state).doesNotExist();
+      }
+      qemu.quit();
+    }
+    assertGuestIsWhole(machine("pc"), file);
+  }
+
+  /** A daemon that can be killed. */
+  private Process process(Path file, Path qmp) throws IOException {
+    return new ProcessBuilder(
+            Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+            "--enable-native-access=ALL-UNNAMED",
+            "-cp",
+            System.getProperty("surefire.test.class.path", System.getProperty("java.class.path")),
+            "dev.postcopyd.cli.PostcopydCommand",
+            "run",
+            "--qmp",
+            "unix:" + qmp,
+            "--guest",
+            "file:" + file)
+        .inheritIO()
+        .start();
+  }
+
+  private static QmpConnection connect(Path qmp, Process process) throws Exception {
+    while (!Files.exists(qmp)) {
+      assertThat(process.isAlive()).isTrue();
+      Thread.sleep(20);
+    }
+    return QmpConnection.to(qmp);
+  }
+
+  /**
+   * From a live QEMU into a snapshot, from there lazily into another QEMU; and over the wire into a
+   * second snapshot.
+   */
+  @Test
+  void snapshotIsResumedLazilyAndServed() throws Exception {
+    Path file = Files.createTempDirectory(snapshots, "chain").resolve("vm.mr");
+    Path copy = file.resolveSibling("copy.mr");
+    Path qmp = directory.resolve("qmp");
+    String uri = "unix:" + directory.resolve("mig");
+    QemuOptions pc = machine("pc");
+    try (Daemon _ = daemon(file, qmp);
+        QmpConnection sink = QmpConnection.to(qmp);
+        QemuProcess qemu = QemuProcess.start(lab, pc, directory)) {
+      qemu.console().awaitFilled();
+      qemu.qmp().enableCapabilities(List.of("background-snapshot"));
+      sink.execute("migrate-incoming", Map.of("uri", uri));
+      qemu.qmp().execute("migrate", Map.of("uri", uri));
+      sink.awaitMigration("completed");
+      qemu.quit();
+    }
+    Path destination = directory.resolve("lazy");
+    try (QemuProcess qemu =
+        QemuProcess.start(lab, pc.with("-incoming", "defer"), directory)) {
+      qemu.qmp().enableCapabilities(List.of("postcopy-ram"));
+      qemu.qmp().execute("migrate-incoming", Map.of("uri", "unix:" + destination));
+      Path second = directory.resolve("qmp2");
+      try (Daemon lazy =
+              Daemon.start(
+                  DaemonConfig.of(List.of(SocketSpec.parse("unix:" + second)))
+                      .withGuest(GuestSpec.parse("stream:unix:" + destination)));
+          QmpConnection source = QmpConnection.to(second)) {
+        source.enableCapabilities(List.of("mapped-ram", "postcopy-ram"));
+        source.execute("migrate-incoming", Map.of("uri", "file:" + file));
+        source.awaitMigration("completed");
+        assertThat(lazy.status().wireName()).isEqualTo("completed");
+        qemu.qmp().awaitMigration("completed");
+      }
+      qemu.console().awaitTick();
+      assertThat(qemu.console().verifyAtRandom().bad()).isZero();
+      qemu.quit();
+    }
+    Path third = directory.resolve("qmp3");
+    Path fourth = directory.resolve("qmp4");
+    String between = "unix:" + directory.resolve("between");
+    try (Daemon _ = daemon(copy, third);
+        QmpConnection sink = QmpConnection.to(third);
+        Daemon _ =
+            Daemon.start(
+                DaemonConfig.of(List.of(SocketSpec.parse("unix:" + fourth)))
+                    .withGuest(GuestSpec.parse("stream:" + between)));
+        QmpConnection source = QmpConnection.to(fourth)) {
+      sink.execute("migrate-incoming", Map.of("uri", between));
+      source.enableCapabilities(List.of("mapped-ram", "postcopy-ram"));
+      source.execute("migrate-incoming", Map.of("uri", "file:" + file));
+      source.awaitMigration("completed");
+      sink.awaitMigration("completed");
+    }
+    assertGuestIsWhole(pc, copy);
   }
 
   private static void prepare(QemuProcess qemu, Kind kind) throws Exception {

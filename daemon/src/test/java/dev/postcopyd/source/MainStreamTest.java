@@ -49,8 +49,7 @@ class MainStreamTest {
     assertThat(Objects.requireNonNull(receiver.configuration).machineType()).isEqualTo(machine);
     RamBlockTable table = Objects.requireNonNull(receiver.table);
     assertThat(Objects.requireNonNull(table.byName(block)).pageCount()).isEqualTo(pages);
-    assertThat(receiver.pages.values().stream().mapToInt(of -> of.size()).sum())
-        .isEqualTo((int) table.totalPages());
+    assertThat(Objects.requireNonNull(receiver.pages.get(block))).hasSize(pages);
     byte[] tail = Objects.requireNonNull(receiver.tail);
     assertThat(tail[0]).isEqualTo((byte) 4);
     byte[] stream = recorded(name);
@@ -231,7 +230,7 @@ class MainStreamTest {
     started().command(9).refused("POSTCOPY_RESUME stands before");
     started().command(10, (byte) 1, (byte) 'r').refused("RECV_BITMAP stands before");
     started().command(12).refused("command 12");
-    started().command(2, (byte) 0).refused("command 2");
+    started().command(2, (byte) 0).page(4).refused("command 2");
     started().command(7, (byte) 0, (byte) 0, (byte) 0, (byte) 9).refused("package without postcopy");
     started().command(7, (byte) 0xff, (byte) 0xff, (byte) 0xff, (byte) 0xff).refused("too large");
     started().part(0, 0).refused("ends without device state");

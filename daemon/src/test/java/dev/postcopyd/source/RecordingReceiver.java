@@ -132,7 +132,7 @@ final class RecordingReceiver implements MigrationReceiver {
   }
 
   @Override
-  public void switchedOver(byte[] deviceSections) {
+  public void switchedOver(byte[] deviceSections, Map<Integer, String> sections) {
     assertThat(devices).isNull();
     devices = deviceSections;
   }

@@ -177,13 +177,15 @@ public final class SocketListener implements AutoCloseable {
   }
 
   /** Makes {@link #accept} return, now and from now on. */
-  public void stop() {
+  public synchronized void stop() {
     stopped = true;
-    stopping.signal();
+    if (!closed) {
+      stopping.signal();
+    }
   }
 
   @Override
-  public void close() {
+  public synchronized void close() {
     if (closed) {
       return;
     }

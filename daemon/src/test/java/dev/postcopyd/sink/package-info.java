@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.sink;
+
+import org.jspecify.annotations.NullMarked;
