@@ -320,6 +320,7 @@ class SinkE2E {
         QemuProcess qemu = QemuProcess.start(lab, pc, directory)) {
       qemu.console().awaitFilled();
       qemu.qmp().enableCapabilities(List.of("background-snapshot"));
+      sink.enableCapabilities(List.of());
       sink.execute("migrate-incoming", Map.of("uri", uri));
       qemu.qmp().execute("migrate", Map.of("uri", uri));
       sink.awaitMigration("completed");
@@ -356,6 +357,7 @@ class SinkE2E {
                 DaemonConfig.of(List.of(SocketSpec.parse("unix:" + fourth)))
                     .withGuest(GuestSpec.parse("stream:" + between)));
         QmpConnection source = QmpConnection.to(fourth)) {
+      sink.enableCapabilities(List.of());
       sink.execute("migrate-incoming", Map.of("uri", between));
       source.enableCapabilities(List.of("mapped-ram", "postcopy-ram"));
       source.execute("migrate-incoming", Map.of("uri", "file:" + file));

@@ -22,6 +22,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -113,9 +114,18 @@ class SinkIT {
     return bytes.toByteArray();
   }
 
-  private void assertNothingIsLeft() throws IOException {
-    try (Stream<Path> left = Files.list(file.getParent())) {
-      assertThat(left).isEmpty();
+  /** Soon after the end has been told. */
+  private void assertNothingIsLeft() throws Exception {
+    long deadlineNanos = System.nanoTime() + TimeUnit.SECONDS.toNanos(10);
+    while (!left().isEmpty() && System.nanoTime() < deadlineNanos) {
+      Thread.sleep(5);
+    }
+    assertThat(left()).isEmpty();
+  }
+
+  private List<Path> left() throws IOException {
+    try (Stream<Path> files = Files.list(file.getParent())) {
+      return files.toList();
     }
   }
 
@@ -188,7 +198,7 @@ class SinkIT {
       try (SocketChannel source = connect()) {
         send(source, Arrays.copyOf(stream, length));
       }
-      assertThat(failure()).contains("connection ended");
+      assertThat(failure()).as("%d bytes", length).contains("connection ended");
       assertNothingIsLeft();
     }
   }
