@@ -10,8 +10,8 @@ import java.util.Map;
 import tools.jackson.databind.JsonNode;
 
 /**
- * A stock QEMU sends its whole guest, again and again, and somebody takes it: a C program that reads
- * and forgets, postcopyd's decoder that does so, QEMU itself into a plain migration file, and
+ * A stock QEMU sends its whole guest, again and again, and somebody takes it: a C program that
+ * reads and forgets, postcopyd's decoder that does so, QEMU itself into a plain migration file, and
  * postcopyd into a mapped-ram snapshot. The guest stands still, so that each sends the same.
  *
  * <p>Into nothing the time is QEMU's, from the command to its own {@code completed}; into a file it
@@ -142,8 +142,7 @@ final class Reception implements BenchmarkTable {
     Path file = workbench.directory().resolve("received.mr");
     Files.deleteIfExists(file);
     Path socket = workbench.directory().resolve("receive.sock");
-    try (RunningDaemon daemon =
-        RunningDaemon.start(workbench, "file:" + file, List.of())) {
+    try (RunningDaemon daemon = RunningDaemon.start(workbench, "file:" + file, List.of())) {
       daemon.qmp().enable("events");
       daemon.qmp().migrateIncoming("unix:" + socket);
       Settling.await(daemon.process().pid());
@@ -179,8 +178,7 @@ final class Reception implements BenchmarkTable {
         monitor.enable("background-snapshot");
         monitor.setParameter("max-bandwidth", 0);
         for (int round = 0; round < workbench.rounds(); round++) {
-          try (RunningDaemon daemon =
-              RunningDaemon.start(workbench, "file:" + file, List.of())) {
+          try (RunningDaemon daemon = RunningDaemon.start(workbench, "file:" + file, List.of())) {
             daemon.qmp().enable("events");
             daemon.qmp().migrateIncoming("unix:" + socket);
             Settling.await(daemon.process().pid());

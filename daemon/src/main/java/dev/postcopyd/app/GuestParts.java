@@ -3,8 +3,8 @@ package dev.postcopyd.app;
 import dev.postcopyd.control.GuestLoads;
 import dev.postcopyd.control.MigrationSettings;
 import dev.postcopyd.control.QemuLoads;
-import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.control.SinkLoads;
+import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.control.StreamLoads;
 import dev.postcopyd.guest.QemuReadiness;
 import dev.postcopyd.incoming.FaultPathSelfTest;
@@ -63,7 +63,7 @@ final class GuestParts implements AutoCloseable {
       case GuestSpec.Stream _ -> _ -> StreamPathSelfTest.run();
       case GuestSpec.Qemu _ -> QemuPathSelfTest::run;
       // It has no fault path.
-      case GuestSpec.File _ -> () -> {};
+      case GuestSpec.File _ -> _ -> {};
     };
   }
 
@@ -112,7 +112,8 @@ final class GuestParts implements AutoCloseable {
               () -> settings.view().parameters().maxPostcopyBandwidth(),
               config.workingSet(),
               loadTrace());
-      case GuestSpec.File file -> new SinkLoads(file.path(), file.settings(), file.recoversByItself(), loader);
+      case GuestSpec.File file ->
+          new SinkLoads(file.path(), file.settings(), file.recoversByItself(), loader);
       case GuestSpec.Qemu qemu ->
           new QemuLoads(
               Objects.requireNonNull(monitor),

@@ -5,17 +5,17 @@ import dev.postcopyd.control.MigrationControl;
 import dev.postcopyd.control.MonitorProxy;
 import dev.postcopyd.control.SinkLoads;
 import dev.postcopyd.control.StreamLoads;
-import dev.postcopyd.incoming.SinkMigration;
-import dev.postcopyd.source.SourceAddress;
 import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.incoming.LoadTrace;
 import dev.postcopyd.incoming.PausedLoadFile;
+import dev.postcopyd.incoming.SinkMigration;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
 import dev.postcopyd.qmp.schema.MigrationCapability;
 import dev.postcopyd.qmp.schema.MigrationCapabilityStatus;
+import dev.postcopyd.source.SourceAddress;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
@@ -71,8 +71,7 @@ final class LoadAtStart {
       if (begun.isPresent()) {
         enable(List.of(MigrationCapability.EVENTS));
         migrations.adopt(
-            begun.get(),
-            "the daemon that received the guest has ended; migrate-recover goes on");
+            begun.get(), "the daemon that received the guest has ended; migrate-recover goes on");
         if (sinks.recoversByItself()) {
           migrations.recover("");
         }

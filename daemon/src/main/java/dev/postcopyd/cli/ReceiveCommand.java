@@ -18,8 +18,8 @@ import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 
 /**
- * {@code postcopyd receive}: one migration of somebody's QEMU, written as a snapshot and shown as it
- * goes on; the process ends when the snapshot is on the disk.
+ * {@code postcopyd receive}: one migration of somebody's QEMU, written as a snapshot and shown as
+ * it goes on; the process ends when the snapshot is on the disk.
  */
 @Command(
     name = "receive",

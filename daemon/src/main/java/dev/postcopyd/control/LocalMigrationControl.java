@@ -5,7 +5,6 @@ import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.InetSocketAddress;
-import dev.postcopyd.qmp.schema.UnixSocketAddress;
 import dev.postcopyd.qmp.schema.MigrateArguments;
 import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
 import dev.postcopyd.qmp.schema.MigrationAddress;
@@ -15,6 +14,7 @@ import dev.postcopyd.qmp.schema.MigrationMode;
 import dev.postcopyd.qmp.schema.MigrationParameters;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.StatusInfo;
+import dev.postcopyd.qmp.schema.UnixSocketAddress;
 import java.util.Optional;
 
 /**

@@ -1,17 +1,17 @@
 package dev.postcopyd.control;
 
-import dev.postcopyd.qmp.message.QmpException;
-import dev.postcopyd.qmp.schema.FdSocketAddress;
-import dev.postcopyd.qmp.schema.InetSocketAddress;
-import dev.postcopyd.qmp.schema.UnixSocketAddress;
 import dev.postcopyd.fds.DescriptorException;
 import dev.postcopyd.fds.NamedDescriptors;
-import dev.postcopyd.source.SourceAddress;
-import java.nio.file.Path;
+import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.FdSocketAddress;
 import dev.postcopyd.qmp.schema.FileMigrationAddress;
+import dev.postcopyd.qmp.schema.InetSocketAddress;
 import dev.postcopyd.qmp.schema.MigrationAddress;
 import dev.postcopyd.qmp.schema.MigrationChannel;
 import dev.postcopyd.qmp.schema.MigrationChannelType;
+import dev.postcopyd.qmp.schema.UnixSocketAddress;
+import dev.postcopyd.source.SourceAddress;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -19,8 +19,7 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * QEMU's migration URIs ({@code file:/path[,offset=N]}, {@code fd:name}, {@code tcp:HOST:PORT},
- * {@code unix:PATH}) and channel lists, as the
- * one address they both come to. Pure.
+ * {@code unix:PATH}) and channel lists, as the one address they both come to. Pure.
  */
 final class MigrationUri {
   private static final String OFFSET_OPTION = ",offset=";

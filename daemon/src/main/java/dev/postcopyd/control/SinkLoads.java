@@ -73,8 +73,7 @@ public record SinkLoads(Path path, SinkSettings settings, boolean recoversByItse
   public Optional<SinkMigration> begunBefore(SourceAddress address) throws IOException {
     SnapshotSink sink = new SnapshotSink(SaveTarget.atPath(path, 0), settings);
     return sink.leftBehind()
-        .map(left ->
-            SinkMigration.begunBefore(address, left, recoversByItself, sink, loader));
+        .map(left -> SinkMigration.begunBefore(address, left, recoversByItself, sink, loader));
   }
 
   @Override

@@ -205,9 +205,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
    */
   public Optional<LeftBehind> leftBehind() throws IOException {
     Path beside = stateFile();
-    return beside == null
-        ? Optional.empty()
-        : SwitchedOver.readFrom(beside).map(LeftBehind::new);
+    return beside == null ? Optional.empty() : SwitchedOver.readFrom(beside).map(LeftBehind::new);
   }
 
   /** See {@link #leftBehind}. */

@@ -237,8 +237,7 @@ final class MainStream {
                   StreamFormat.RAM_SECTION_VERSION),
           start);
     }
-    RamBlockTable announced =
-        RamListReader.read(records, decoder, commands.mayNamePageSizes());
+    RamBlockTable announced = RamListReader.read(records, decoder, commands.mayNamePageSizes());
     table = announced;
     ramSectionId = section.sectionId();
     iterable.put(ramSectionId, section.name());

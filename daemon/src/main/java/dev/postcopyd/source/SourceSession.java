@@ -30,7 +30,6 @@ public final class SourceSession implements AutoCloseable {
   /** QEMU's limit of multifd channels, the main one and the one for urgent pages. */
   private static final int MAX_CONNECTIONS = 257;
 
-
   private final Owner owner;
   private final MigrationReceiver receiver;
   private final MultifdBarrier barrier;
@@ -187,8 +186,7 @@ public final class SourceSession implements AutoCloseable {
 
   private SourceConnection add(StreamSocket socket) {
     synchronized (connections) {
-      SourceConnection connection =
-          new SourceConnection(this, socket, connections.size());
+      SourceConnection connection = new SourceConnection(this, socket, connections.size());
       connections.add(connection);
       return connection;
     }

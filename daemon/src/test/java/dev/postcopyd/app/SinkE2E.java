@@ -327,8 +327,7 @@ class SinkE2E {
       qemu.quit();
     }
     Path destination = directory.resolve("lazy");
-    try (QemuProcess qemu =
-        QemuProcess.start(lab, pc.with("-incoming", "defer"), directory)) {
+    try (QemuProcess qemu = QemuProcess.start(lab, pc.with("-incoming", "defer"), directory)) {
       qemu.qmp().enableCapabilities(List.of("postcopy-ram"));
       qemu.qmp().execute("migrate-incoming", Map.of("uri", "unix:" + destination));
       Path second = directory.resolve("qmp2");
@@ -370,8 +369,7 @@ class SinkE2E {
   private static void prepare(QemuProcess qemu, Kind kind) throws Exception {
     qemu.console().awaitFilled();
     if (kind.source().contains("dirty-bitmaps")) {
-      qemu.qmp()
-          .execute("block-dirty-bitmap-add", Map.of("node", "disk0", "name", "bitmap0"));
+      qemu.qmp().execute("block-dirty-bitmap-add", Map.of("node", "disk0", "name", "bitmap0"));
     }
     if (kind.way() == Way.PLAIN) {
       qemu.qmp().execute("stop");
@@ -417,9 +415,7 @@ class SinkE2E {
 
   private static void assertAllReceived(JsonNode queryMigrate) {
     assertThat(queryMigrate.path("status").asString()).isEqualTo("completed");
-    assertThat(queryMigrate.path("ram").path("remaining").asLong())
-        .as("%s", queryMigrate)
-        .isZero();
+    assertThat(queryMigrate.path("ram").path("remaining").asLong()).as("%s", queryMigrate).isZero();
     assertThat(queryMigrate.path("ram").path("transferred").asLong())
         .isGreaterThan(DATA_MIB * 1_000_000L);
   }

@@ -30,7 +30,10 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import tools.jackson.databind.JsonNode;
 
-/** The guest {@code file:} over real sockets, with recorded streams and with peers that mean no good. */
+/**
+ * The guest {@code file:} over real sockets, with recorded streams and with peers that mean no
+ * good.
+ */
 class SinkIT {
   @TempDir Path directory;
   private Path file;
@@ -130,8 +133,7 @@ class SinkIT {
   }
 
   private void assertIsSnapshot(int stored) throws IOException {
-    try (Snapshot snapshot =
-        SnapshotOpener.open(NativeFile.open(file, NativeFile.Mode.READ), 0)) {
+    try (Snapshot snapshot = SnapshotOpener.open(NativeFile.open(file, NativeFile.Mode.READ), 0)) {
       assertThat(snapshot.blocks().stream().mapToLong(block -> block.storedPages()).sum())
           .isEqualTo(stored);
     }

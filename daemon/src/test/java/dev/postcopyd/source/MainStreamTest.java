@@ -72,7 +72,9 @@ class MainStreamTest {
 
   @Test
   void dirtyBitmapsAndEarlyDevicesAreKept() throws IOException {
-    assertThat(new String(read(recorded("bitmaps"), 4096).kept.toByteArray(), StandardCharsets.US_ASCII))
+    assertThat(
+            new String(
+                read(recorded("bitmaps"), 4096).kept.toByteArray(), StandardCharsets.US_ASCII))
         .contains("disk0");
     assertThat(
             new String(
@@ -203,7 +205,14 @@ class MainStreamTest {
     started().part(2, 2).word(-0x1000L | 8).name("r").page(4096).refused("has only 0x2000 bytes");
     started().part(2, 2).word(0x1008).name("q").page(4096).refused("names the block 'q'");
     started().part(2, 2).word(0x1028).page(4096).refused("there is no block before it");
-    started().part(2, 2).word(0x1002).name("r").page(1).word(0x22).name("x").refused("filled with 1");
+    started()
+        .part(2, 2)
+        .word(0x1002)
+        .name("r")
+        .page(1)
+        .word(0x22)
+        .name("x")
+        .refused("filled with 1");
     started().part(2, 2).word(0x100c).name("r").refused("which is no page");
     started().part(2, 2).word(0x1080).refused("RDMA");
     started().part(2, 2).word(0x1108).refused("which is no page");
@@ -220,8 +229,13 @@ class MainStreamTest {
   void commandsWhereTheyCannotBeAreRefused() throws IOException {
     byte[] advise = {0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0x10, 0};
     byte[] discard = {0, 1, 'r', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0};
-    Words.machine().command(1).command(3, advise).ramOf(0x2000, "r", 0x2000).end(2)
-        .command(6, discard).goesOn();
+    Words.machine()
+        .command(1)
+        .command(3, advise)
+        .ramOf(0x2000, "r", 0x2000)
+        .end(2)
+        .command(6, discard)
+        .goesOn();
     started().command(3, advise).refused("too late");
     started().command(6, discard).refused("RAM_DISCARD without postcopy");
     started().command(4).refused("outside of a package");
@@ -231,7 +245,9 @@ class MainStreamTest {
     started().command(10, (byte) 1, (byte) 'r').refused("RECV_BITMAP stands before");
     started().command(12).refused("command 12");
     started().command(2, (byte) 0).page(4).refused("command 2");
-    started().command(7, (byte) 0, (byte) 0, (byte) 0, (byte) 9).refused("package without postcopy");
+    started()
+        .command(7, (byte) 0, (byte) 0, (byte) 0, (byte) 9)
+        .refused("package without postcopy");
     started().command(7, (byte) 0xff, (byte) 0xff, (byte) 0xff, (byte) 0xff).refused("too large");
     started().part(0, 0).refused("ends without device state");
     Words.machine().section(4, 7, "early", 1).goesOn();

@@ -78,5 +78,4 @@ final class ReadStream {
     }
     return barriers;
   }
-
 }
