@@ -252,15 +252,15 @@ public final class PostcopyEngine implements FaultSink, PageSink {
    *
    * @param data whether the pages hold data, for the figures
    */
-  public void alreadyReceived(RamBlock block, long firstPageIndex, int pageCount, boolean data) {
+  public boolean alreadyReceived(RamBlock block, long firstPageIndex, int pageCount, boolean data) {
     int claimed = claims.tryClaimRun(firstPageIndex, pageCount);
     if (claimed != pageCount || received.markReceived(firstPageIndex, pageCount) != pageCount) {
-      throw new IllegalStateException(
-          "page " + (firstPageIndex + claimed) + " of block " + block.name() + " is not fresh");
+      return false;
     }
     long bytes = block.hostPageSize().offsetOf(pageCount);
     (data ? progress.dataBytes : progress.zeroBytes).add(bytes);
     long _ = remainingPages.addAndGet(-pageCount);
+    return true;
   }
 
   /** Ends the load for good; only the first reason counts. */
