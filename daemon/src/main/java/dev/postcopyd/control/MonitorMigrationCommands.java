@@ -19,10 +19,8 @@ import dev.postcopyd.qmp.schema.QmpEvents;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
-import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
-import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -45,11 +43,6 @@ import tools.jackson.databind.node.ObjectNode;
 final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private static final Logger LOG = LoggerFactory.getLogger(MonitorMigrationCommands.class);
 
-  /**
-   * So long query-migrate waits for QEMU's figures; a QEMU that stands in a fault answers later.
-   */
-  private static final int FIGURES_MILLIS = 250;
-
   private static final List<ClientCapabilities.Change> PAIR =
       List.of(
           new ClientCapabilities.Change(MigrationCapability.MAPPED_RAM.wireName(), true),
@@ -57,7 +50,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
 
   private static final Duration LOOK_PATIENCE = Duration.ofSeconds(10);
 
-  /** How QEMU names the states of a postcopy, and its figures. */
+  /** How QEMU names the states of a postcopy. */
   private static final String POSTCOPY = "postcopy-";
 
   private final QemuMonitor monitor;
@@ -66,6 +59,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private final MigrationSettings settings;
   private final ClientCapabilities capabilities;
   private final MigrationControl loads;
+  private final MonitorFigures figures;
 
   /** Whether the migration that was begun last is a load of the daemon's. */
   private volatile boolean ours;
@@ -93,6 +87,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     this.settings = settings;
     this.capabilities = new ClientCapabilities(settings);
     this.loads = loads;
+    this.figures = new MonitorFigures(monitor);
   }
 
   void register(CommandTable table) {
@@ -217,21 +212,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     if (!(own instanceof ObjectNode merged)) {
       return CompletableFuture.completedStage(own);
     }
-    return monitor
-        .execute(new Command(null, command.name(), QmpJson.object(), false))
-        .completeOnTimeout(QmpJson.object(), FIGURES_MILLIS, TimeUnit.MILLISECONDS)
-        .exceptionally(_ -> QmpJson.object())
-        .thenApply(figures -> merge(merged, figures));
-  }
-
-  /** How long vCPUs waited is measured by QEMU, in places that the daemon does not see. */
-  private static JsonNode merge(ObjectNode own, JsonNode qemu) {
-    for (Map.Entry<String, JsonNode> member : qemu.properties()) {
-      if (member.getKey().startsWith(POSTCOPY)) {
-        own.set(member.getKey(), member.getValue());
-      }
-    }
-    return own;
+    return figures.addTo(merged);
   }
 
   CompletionStage<JsonNode> migrateIncoming(Command command, CommandContext context)
@@ -263,12 +244,17 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     if (!statusAtQemu().startsWith(POSTCOPY)) {
       return false;
     }
+    goOnWithoutAsking(uri, none);
+    return true;
+  }
+
+  /** The same for a QEMU that is known to be in the middle of a load. */
+  void goOnWithoutAsking(String uri, NamedDescriptors none) throws QmpException {
     capabilities.accepted(PAIR);
     ours = true;
     eventsOurs = true;
     capabilities.loadBegins();
     loads.resumeIncoming(new MigrateIncomingArguments(uri, null, null), settings.view(), none);
-    return true;
   }
 
   /** Where QEMU's migration stands; by then its capabilities have been taken over, too. */
@@ -368,7 +354,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
       return pass(command, context);
     }
     MigrateRecoverArguments arguments = QmpCommands.MIGRATE_RECOVER.arguments(command);
-    loads.recover(arguments.uri());
+    loads.recover(arguments.uri(), context.descriptors());
     return CompletableFuture.completedStage(QmpJson.object());
   }
 

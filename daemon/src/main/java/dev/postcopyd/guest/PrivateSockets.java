@@ -1,6 +1,6 @@
 package dev.postcopyd.guest;
 
-import dev.postcopyd.monitor.QemuMonitor;
+import dev.postcopyd.posix.PeerCredentials;
 import dev.postcopyd.posix.UnixSocket;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -61,13 +61,13 @@ final class PrivateSockets implements AutoCloseable {
   }
 
   /** A path that has not been used, short enough for a socket. */
-  Path next(QemuMonitor.Session qemu) throws IOException {
+  Path next(PeerCredentials qemu) throws IOException {
     Path socket = directory(qemu).resolve("m" + (sockets.size() + 1));
     sockets.add(socket);
     return socket;
   }
 
-  private Path directory(QemuMonitor.Session qemu) throws IOException {
+  private Path directory(PeerCredentials qemu) throws IOException {
     Path existing = directory;
     if (existing != null) {
       return existing;
@@ -92,7 +92,7 @@ final class PrivateSockets implements AutoCloseable {
         trouble);
   }
 
-  private static Path make(Path parent, QemuMonitor.Session qemu) throws IOException {
+  private static Path make(Path parent, PeerCredentials qemu) throws IOException {
     Path made = makeUnique(parent);
     try {
       Path longest = made.resolve("m99999");
@@ -100,8 +100,8 @@ final class PrivateSockets implements AutoCloseable {
         throw new IOException(made + " is too long for a unix socket's path");
       }
       int owner = (Integer) Files.getAttribute(made, "unix:uid");
-      if (owner != qemu.peer().uid()) {
-        UnixSocket.chown(made, qemu.peer().uid(), qemu.peer().gid());
+      if (owner != qemu.uid()) {
+        UnixSocket.chown(made, qemu.uid(), qemu.gid());
       }
       return made;
     } catch (IOException | RuntimeException e) {

@@ -21,6 +21,7 @@ import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_CONNECT;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FCHMOD;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FCHMODAT;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FCHOWNAT;
+import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_GETPEERNAME;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_GETSOCKOPT;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_LISTEN;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_SHUTDOWN;
@@ -33,7 +34,10 @@ import dev.postcopyd.posix.abi.Libc;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.util.Optional;
 
 /**
  * Unix stream sockets as raw descriptors, for the one thing Java's own cannot do: pass other
@@ -163,6 +167,34 @@ public final class UnixSocket {
           credentials.get(JAVA_INT, UCRED_PID),
           credentials.get(JAVA_INT, UCRED_UID),
           credentials.get(JAVA_INT, UCRED_GID));
+    }
+  }
+
+  /**
+   * The path that the other end is bound to.
+   *
+   * @return empty if the descriptor is no connected unix socket, or the other end has no path
+   */
+  public static Optional<Path> peerPath(int fd) {
+    try (Arena arena = Arena.ofConfined()) {
+      int room = SOCKADDR_UN_SIZEOF;
+      MemorySegment address = arena.allocate(room, 8);
+      MemorySegment length = arena.allocate(JAVA_INT);
+      length.set(JAVA_INT, 0, room);
+      long answer = Libc.syscall(SYS_GETPEERNAME, fd, address.address(), length.address());
+      int bytes = Math.min(length.get(JAVA_INT, 0), room) - SOCKADDR_UN_SUN_PATH;
+      if (answer < 0
+          || address.get(JAVA_SHORT, SOCKADDR_UN_SUN_FAMILY) != AF_UNIX
+          || bytes <= 1
+          || address.get(ValueLayout.JAVA_BYTE, SOCKADDR_UN_SUN_PATH) == 0) {
+        return Optional.empty();
+      }
+      byte[] name = address.asSlice(SOCKADDR_UN_SUN_PATH, bytes).toArray(ValueLayout.JAVA_BYTE);
+      int end = 0;
+      while (end < name.length && name[end] != 0) {
+        end++;
+      }
+      return Optional.of(Path.of(new String(name, 0, end, StandardCharsets.UTF_8)));
     }
   }
 

@@ -26,6 +26,7 @@ public final class SyscallNumbers {
   public static final int SYS_BIND = pick(49, 200);
   public static final int SYS_LISTEN = pick(50, 201);
   public static final int SYS_GETSOCKNAME = pick(51, 204);
+  public static final int SYS_GETPEERNAME = pick(52, 205);
   public static final int SYS_SOCKETPAIR = pick(53, 199);
   public static final int SYS_SETSOCKOPT = pick(54, 208);
   public static final int SYS_GETSOCKOPT = pick(55, 209);
@@ -48,6 +49,8 @@ public final class SyscallNumbers {
   public static final int SYS_MEMFD_CREATE = pick(319, 279);
   public static final int SYS_USERFAULTFD = pick(323, 282);
   public static final int SYS_STATX = pick(332, 291);
+  public static final int SYS_PIDFD_OPEN = pick(434, 434);
+  public static final int SYS_PIDFD_GETFD = pick(438, 438);
 
   private SyscallNumbers() {}
 }
