@@ -41,6 +41,19 @@ public interface GuestLoads {
   }
 
   /**
+   * The address of a client's migrate-recover as the load needs it: a name becomes the descriptor
+   * that the client has handed over by it.
+   *
+   * @throws QmpException if there is none
+   */
+  default String recoveryAddress(String uri, NamedDescriptors descriptors) throws QmpException {
+    return uri;
+  }
+
+  /** Nobody will recover from this address, which {@link #recoveryAddress} has returned. */
+  default void discardRecoveryAddress(String address) {}
+
+  /**
    * What a client asks for.
    *
    * @param uri the snapshot's, as messages name it
