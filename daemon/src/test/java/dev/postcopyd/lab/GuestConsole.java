@@ -63,9 +63,19 @@ public final class GuestConsole {
     return verification("verify random");
   }
 
+  /** Lets the guest begin to check its pages; {@link #awaitVerified} has what it finds. */
+  public void beginVerification(boolean random) throws IOException {
+    send(random ? "verify random" : "verify");
+  }
+
   private Verification verification(String command)
       throws IOException, InterruptedException, TimeoutException {
     send(command);
+    return awaitVerified();
+  }
+
+  /** Waits for the end of a check that was begun. */
+  public Verification awaitVerified() throws IOException, InterruptedException, TimeoutException {
     String line = await("VERIFIED ");
     Matcher matcher = VERIFIED.matcher(line);
     if (!matcher.matches()) {
