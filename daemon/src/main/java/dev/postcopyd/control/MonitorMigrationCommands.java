@@ -10,7 +10,6 @@ import dev.postcopyd.qmp.message.Event;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
 import dev.postcopyd.qmp.schema.MigrateRecoverArguments;
-import dev.postcopyd.qmp.schema.MigrateSetParameters;
 import dev.postcopyd.qmp.schema.MigrationCapability;
 import dev.postcopyd.qmp.schema.MigrationInfo;
 import dev.postcopyd.qmp.schema.MigrationStatus;
@@ -18,7 +17,6 @@ import dev.postcopyd.qmp.schema.QmpCommands;
 import dev.postcopyd.qmp.schema.QmpEvents;
 import java.io.IOException;
 import java.time.Duration;
-import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
 import org.jspecify.annotations.Nullable;
@@ -43,11 +41,6 @@ import tools.jackson.databind.node.ObjectNode;
 final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private static final Logger LOG = LoggerFactory.getLogger(MonitorMigrationCommands.class);
 
-  private static final List<ClientCapabilities.Change> PAIR =
-      List.of(
-          new ClientCapabilities.Change(MigrationCapability.MAPPED_RAM.wireName(), true),
-          new ClientCapabilities.Change(MigrationCapability.POSTCOPY_RAM.wireName(), true));
-
   private static final Duration LOOK_PATIENCE = Duration.ofSeconds(10);
 
   /** How QEMU names the states of a postcopy. */
@@ -60,6 +53,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private final ClientCapabilities capabilities;
   private final MigrationControl loads;
   private final MonitorFigures figures;
+  private final MonitorParameters parameters;
 
   /** Whether the migration that was begun last is a load of the daemon's. */
   private volatile boolean ours;
@@ -88,6 +82,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     this.capabilities = new ClientCapabilities(settings);
     this.loads = loads;
     this.figures = new MonitorFigures(monitor);
+    this.parameters = new MonitorParameters(settings);
   }
 
   void register(CommandTable table) {
@@ -180,25 +175,9 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private CompletionStage<JsonNode> setParameters(Command command, CommandContext context) {
     return pass(command, context)
         .thenApply(answer -> {
-          adoptParameters(command.arguments());
+          parameters.adopt(command.arguments());
           return answer;
         });
-  }
-
-  /** Of QEMU's parameters the daemon needs those that its own loads honour. */
-  private void adoptParameters(JsonNode parameters) {
-    JsonNode bandwidth = parameters.get("max-postcopy-bandwidth");
-    if (bandwidth != null) {
-      try {
-        ObjectNode one = QmpJson.object();
-        one.set("max-postcopy-bandwidth", bandwidth);
-        MigrateSetParameters change =
-            QmpCommands.MIGRATE_SET_PARAMETERS.arguments(new Command(null, "", one, false));
-        settings.adoptParameters(change);
-      } catch (QmpException e) {
-        LOG.warn("max-postcopy-bandwidth not taken over value={}", bandwidth);
-      }
-    }
   }
 
   private CompletionStage<JsonNode> queryMigrate(Command command, CommandContext context)
@@ -235,7 +214,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
       LOG.info("nothing to load: QEMU has completed its migration uri={}", uri);
       return;
     }
-    capabilities.accepted(PAIR);
+    capabilities.accepted(ClientCapabilities.PAIR);
     load(new MigrateIncomingArguments(uri, null, null), none);
   }
 
@@ -250,7 +229,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
 
   /** The same for a QEMU that is known to be in the middle of a load. */
   void goOnWithoutAsking(String uri, NamedDescriptors none) throws QmpException {
-    capabilities.accepted(PAIR);
+    capabilities.accepted(ClientCapabilities.PAIR);
     ours = true;
     eventsOurs = true;
     capabilities.loadBegins();
@@ -380,7 +359,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   void readParameters() {
     var _ =
         query(QmpCommands.QUERY_MIGRATE_PARAMETERS.name())
-            .thenAccept(this::adoptParameters)
+            .thenAccept(parameters::adopt)
             .exceptionally(MonitorMigrationCommands::notAdopted);
   }
 

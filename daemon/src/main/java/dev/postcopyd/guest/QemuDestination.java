@@ -101,10 +101,7 @@ public final class QemuDestination implements PostcopyDestination {
    *     be able to answer
    */
   public QemuDestination(
-      QemuMonitor monitor,
-      QemuReadiness readiness,
-      Options options,
-      Optional<Terms> knownTerms) {
+      QemuMonitor monitor, QemuReadiness readiness, Options options, Optional<Terms> knownTerms) {
     this.monitor = monitor;
     this.readiness = readiness;
     this.lifeline = monitor.lifeline();

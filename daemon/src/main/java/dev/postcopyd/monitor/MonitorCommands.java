@@ -87,4 +87,15 @@ public interface MonitorCommands {
       }
     }
   }
+
+  /**
+   * Whether a command may change the machine or what it does; migration settings are no part of it.
+   */
+  static boolean mayChangeTheMachine(String command) {
+    return !(command.startsWith("query-")
+        || command.startsWith("x-query-")
+        || command.startsWith("qom-get")
+        || command.startsWith("qom-list")
+        || command.startsWith("migrate-set-"));
+  }
 }

@@ -179,7 +179,7 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
     MonitorConnection current;
     synchronized (lock) {
       current = session == null ? null : connection;
-      if (mayChangeTheMachine(command.name())) {
+      if (MonitorCommands.mayChangeTheMachine(command.name())) {
         changes++;
       }
     }
@@ -201,15 +201,6 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
     synchronized (lock) {
       return changes;
     }
-  }
-
-  /** Migration settings are no part of the machine. */
-  private static boolean mayChangeTheMachine(String command) {
-    return !(command.startsWith("query-")
-        || command.startsWith("x-query-")
-        || command.startsWith("qom-get")
-        || command.startsWith("qom-list")
-        || command.startsWith("migrate-set-"));
   }
 
   // The session's thread.
