@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # A container engine: the one that is there, or a Docker engine of this project's own. Sourced; needs common.sh.
 
+# shellcheck disable=SC2034,SC2154 # common.sh sets lab; engine is for whoever has sourced this
 readonly engine_directory=$lab/engine
 engine_started=
 
@@ -20,7 +21,7 @@ find_engine() {
   return 1
 }
 
-# use_engine: sets engine to docker or podman. Where neither answers, starts a Docker engine (root only) that keeps its
+# use_engine: sets engine to docker or podman; 1 with a message where there is none. Where neither answers, starts a Docker engine (root only) that keeps its
 # data in .lab, gives containers no network but their own loopback and the host's, and is ended by stop_engine.
 # DOCKER_HOST says where it is.
 use_engine() {
@@ -28,9 +29,16 @@ use_engine() {
   if engine=$(find_engine); then
     return
   fi
-  [ "$(id -u)" -eq 0 ] || die "no container engine answers, and only root can start one"
-  command -v dockerd >/dev/null && command -v docker >/dev/null || die "no container engine: run scripts/bootstrap engine"
+  if [ "$(id -u)" -ne 0 ]; then
+    say "no container engine answers, and only root can start one"
+    return 1
+  fi
+  if ! command -v dockerd >/dev/null || ! command -v docker >/dev/null; then
+    say "no container engine: run scripts/bootstrap engine"
+    return 1
+  fi
   mkdir -p "$engine_directory"
+  # shellcheck disable=SC2154 # common.sh sets root
   # A short path: the name of a socket has 107 bytes at most. Whoever kept the engine of an earlier run finds it again.
   socket=/tmp/postcopyd-engine-$(cksum <<<"$root" | cut -d ' ' -f 1).sock
   export DOCKER_HOST=unix://$socket
@@ -48,7 +56,8 @@ use_engine() {
     if ! kill -0 "$engine_started" 2>/dev/null || [ "$SECONDS" -ge "$deadline" ]; then
       tail -n 20 "$engine_directory/log" >&2
       stop_engine
-      die "the container engine does not start; its log is $engine_directory/log"
+      say "the container engine does not start; its log is $engine_directory/log"
+      return 1
     fi
     sleep 0.2
   done
