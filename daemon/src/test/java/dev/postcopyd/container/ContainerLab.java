@@ -13,8 +13,9 @@ import org.junit.jupiter.api.Assumptions;
 import org.testcontainers.DockerClientFactory;
 
 /**
- * A container engine with the image in it. A test that needs it and finds no engine fails under {@code CI=true} and is aborted
- * anywhere else; the image is built where it is missing or older than the program.
+ * A container engine with the image in it. A test that needs it and finds no engine fails under
+ * {@code CI=true} and is aborted anywhere else; the image is built where it is missing or older
+ * than the program.
  *
  * @param lab what {@code scripts/bootstrap} has got
  */

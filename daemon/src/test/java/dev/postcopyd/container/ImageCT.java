@@ -86,11 +86,11 @@ class ImageCT {
 
   @Test
   void itsBillOfMaterialsNamesEveryJarAndWhatIsBesideThem() throws Exception {
-    JsonNode bom =
-        new JsonMapper().readTree(lab.imageDirectory().resolve("postcopyd.cdx.json"));
+    JsonNode bom = new JsonMapper().readTree(lab.imageDirectory().resolve("postcopyd.cdx.json"));
     assertThat(bom.path("bomFormat").asString()).isEqualTo("CycloneDX");
     Map<String, String> versions =
-        bom.path("components").valueStream()
+        bom.path("components")
+            .valueStream()
             .collect(
                 Collectors.toMap(
                     component -> component.path("name").asString(),
@@ -102,8 +102,7 @@ class ImageCT {
         String jar = file.substring(file.lastIndexOf('/') + 1);
         assertThat(versions.entrySet())
             .as(jar)
-            .anyMatch(
-                component -> jar.startsWith(component.getKey() + "-" + component.getValue()));
+            .anyMatch(component -> jar.startsWith(component.getKey() + "-" + component.getValue()));
       }
     }
   }

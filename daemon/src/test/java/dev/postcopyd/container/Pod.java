@@ -18,9 +18,10 @@ import org.testcontainers.containers.startupcheck.IsRunningStartupCheckStrategy;
 import org.testcontainers.containers.wait.strategy.AbstractWaitStrategy;
 
 /**
- * What the containers of one pod share: a directory for sockets and one for snapshots, both with one path inside and outside,
- * a group, and a device node for userfaultfd that the group may open. Every container has a user of its own, no capability, no
- * way to new privileges, a read-only root and no network.
+ * What the containers of one pod share: a directory for sockets and one for snapshots, both with
+ * one path inside and outside, a group, and a device node for userfaultfd that the group may open.
+ * Every container has a user of its own, no capability, no way to new privileges, a read-only root
+ * and no network.
  */
 final class Pod implements AutoCloseable {
   static final int GROUP = 20000;
@@ -153,19 +154,18 @@ final class Pod implements AutoCloseable {
         .withImagePullPolicy(_ -> false)
         .withCommand(command)
         .withStartupCheckStrategy(new IsRunningStartupCheckStrategy())
-        .withCreateContainerCmdModifier(
-            create -> {
-              var _ =
-                  create
-                      .withUser(options.user)
-                      .withHostConfig(
-                          host.withBinds(binds)
-                              .withReadonlyRootfs(true)
-                              .withCapDrop(Capability.ALL)
-                              .withSecurityOpts(options.security)
-                              .withDevices(options.devices)
-                              .withGroupAdd(List.of(Integer.toString(GROUP))));
-            })
+        .withCreateContainerCmdModifier(create -> {
+          var _ =
+              create
+                  .withUser(options.user)
+                  .withHostConfig(
+                      host.withBinds(binds)
+                          .withReadonlyRootfs(true)
+                          .withCapDrop(Capability.ALL)
+                          .withSecurityOpts(options.security)
+                          .withDevices(options.devices)
+                          .withGroupAdd(List.of(Integer.toString(GROUP))));
+        })
         .waitingFor(new NoWait());
     containers.add(container);
     container.start();

@@ -30,8 +30,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 import org.testcontainers.containers.GenericContainer;
 
 /**
- * A pod: a stock QEMU in one container and postcopyd in another one, each with a user of its own and no capability, which
- * share two directories, a group and a device node.
+ * A pod: a stock QEMU in one container and postcopyd in another one, each with a user of its own
+ * and no capability, which share two directories, a group and a device node.
  */
 @Timeout(value = 3, unit = TimeUnit.MINUTES, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
 class ResumeCT {
@@ -130,7 +130,8 @@ class ResumeCT {
         List.of(lab.lab().kernel(), lab.lab().initramfs()),
         "/bin/sh",
         "-c",
-        "umask 007; exec " + command.map(word -> "'" + word + "'").collect(Collectors.joining(" ")));
+        "umask 007; exec "
+            + command.map(word -> "'" + word + "'").collect(Collectors.joining(" ")));
   }
 
   private GenericContainer<?> qemuWithGuest() throws Exception {
@@ -214,8 +215,7 @@ class ResumeCT {
   void theSidecarLoadsByItselfFromAPlaceWhereItMayNotWrite() throws Exception {
     Path snapshot = snapshotOf("running");
     UnixSocket.chmod(pod.snapshots(), 0555);
-    GenericContainer<?> sidecar =
-        postcopyd(new Pod.Options(), "--incoming", "file:" + snapshot);
+    GenericContainer<?> sidecar = postcopyd(new Pod.Options(), "--incoming", "file:" + snapshot);
     qemuWithGuest();
     try (QmpConnection qmp = QmpConnection.to(socket())) {
       awaitCompleted(qmp);
@@ -227,8 +227,9 @@ class ResumeCT {
   }
 
   /**
-   * The kubelet restarts a sidecar that has ended. The guest stands still here: one that runs may fault while it holds QEMU's
-   * big lock, and then QEMU takes no new client of its monitor (docs/adr/0013).
+   * The kubelet restarts a sidecar that has ended. The guest stands still here: one that runs may
+   * fault while it holds QEMU's big lock, and then QEMU takes no new client of its monitor
+   * (docs/adr/0013).
    */
   @ParameterizedTest
   @ValueSource(booleans = {true, false})
@@ -281,7 +282,8 @@ class ResumeCT {
       }
       assertThat(Files.mismatch(source, destination)).isEqualTo(-1);
       assertThat(sidecar.isRunning()).as(sidecar.getLogs()).isTrue();
-      assertThat(Ending.stop(sidecar)).extracting(Ending::exitCode, Ending::outOfMemory)
+      assertThat(Ending.stop(sidecar))
+          .extracting(Ending::exitCode, Ending::outOfMemory)
           .containsExactly(0L, false);
     } finally {
       pod.close();

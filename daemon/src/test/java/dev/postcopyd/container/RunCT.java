@@ -27,8 +27,8 @@ import org.junit.jupiter.api.io.TempDir;
 import org.testcontainers.containers.GenericContainer;
 
 /**
- * postcopyd in its container, over its own memory: a client outside, the rights that it needs, and its end. Root file system
- * read-only, no capabilities, no network, unless a test says otherwise.
+ * postcopyd in its container, over its own memory: a client outside, the rights that it needs, and
+ * its end. Root file system read-only, no capabilities, no network, unless a test says otherwise.
  */
 @Timeout(value = 3, unit = TimeUnit.MINUTES, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
 class RunCT {
@@ -133,7 +133,10 @@ class RunCT {
     assertThat(container.getLogs()).contains("a load with postcopy-ram will fail too");
   }
 
-  /** The engine's own profile refuses the system call, whoever asks; the one that is shipped is for nodes without the device. */
+  /**
+   * The engine's own profile refuses the system call, whoever asks; the one that is shipped is for
+   * nodes without the device.
+   */
   @Test
   void theSeccompProfileIsTheAlternativeToTheDevice() throws Exception {
     Path profile = lab.lab().root().resolve("helm/postcopyd/files/seccomp-userfaultfd.json");
