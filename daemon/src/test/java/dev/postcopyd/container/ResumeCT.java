@@ -2,6 +2,7 @@ package dev.postcopyd.container;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import com.github.dockerjava.api.model.Capability;
 import dev.postcopyd.lab.GuestConsole;
 import dev.postcopyd.lab.QemuOptions;
 import dev.postcopyd.lab.QemuProcess;
@@ -111,6 +112,10 @@ class ResumeCT {
 
   /** The group may write to what QEMU makes: that is the umask. */
   private GenericContainer<?> qemu(Pod.Options options, String... more) throws Exception {
+    return qemuAs(options.as(Pod.QEMU).with(pod.userfaultfd()), more);
+  }
+
+  private GenericContainer<?> qemuAs(Pod.Options options, String... more) {
     Stream<String> command =
         Stream.concat(
             Stream.of(
@@ -126,7 +131,7 @@ class ResumeCT {
                 "unix:" + monitor() + ",server=on,wait=off"),
             Stream.of(more));
     return pod.program(
-        options.as(Pod.QEMU).with(pod.userfaultfd()),
+        options,
         List.of(lab.lab().kernel(), lab.lab().initramfs()),
         "/bin/sh",
         "-c",
@@ -135,24 +140,28 @@ class ResumeCT {
   }
 
   private GenericContainer<?> qemuWithGuest() throws Exception {
-    return qemu(
-        new Pod.Options(),
-        "-M",
-        "pc",
-        "-m",
-        PC.memoryMib() + "M",
-        "-smp",
-        "1",
-        "-serial",
-        "unix:" + pod.sockets().resolve("serial") + ",server=on,wait=off",
-        "-kernel",
-        lab.lab().kernel().toString(),
-        "-initrd",
-        lab.lab().initramfs().toString(),
-        "-append",
-        "console=ttyS0 quiet panic=-1 guest.data=" + PC.dataMib(),
-        "-incoming",
-        "defer");
+    return qemu(new Pod.Options(), guest());
+  }
+
+  private String[] guest() {
+    return new String[] {
+      "-M",
+      "pc",
+      "-m",
+      PC.memoryMib() + "M",
+      "-smp",
+      "1",
+      "-serial",
+      "unix:" + pod.sockets().resolve("serial") + ",server=on,wait=off",
+      "-kernel",
+      lab.lab().kernel().toString(),
+      "-initrd",
+      lab.lab().initramfs().toString(),
+      "-append",
+      "console=ttyS0 quiet panic=-1 guest.data=" + PC.dataMib(),
+      "-incoming",
+      "defer"
+    };
   }
 
   private GuestConsole console() throws IOException {
@@ -208,6 +217,27 @@ class ResumeCT {
     }
     assertThat(sidecar.getLogs()).doesNotContain("ERROR");
     assertThat(pod.snapshots().resolve("vm.mr.ws")).as("the working set").exists();
+  }
+
+  /**
+   * Nodes without the device: QEMU makes its userfaultfd by the system call, which the engine's own
+   * profile refuses.
+   */
+  @Test
+  void theSeccompProfileIsTheAlternativeToTheDevice() throws Exception {
+    Path snapshot = snapshotOf("running");
+    Path profile = lab.lab().root().resolve("helm/postcopyd/files/seccomp-userfaultfd.json");
+    postcopyd(new Pod.Options(), "--incoming", "file:" + snapshot);
+    qemuAs(
+        new Pod.Options()
+            .as(0)
+            .adding(Capability.SYS_PTRACE, Capability.DAC_OVERRIDE)
+            .seccomp(profile),
+        guest());
+    try (QmpConnection qmp = QmpConnection.to(socket())) {
+      awaitCompleted(qmp);
+      assertWhole(console());
+    }
   }
 
   /** In Kubernetes the snapshot may be on a volume that is mounted read-only. */
@@ -270,7 +300,7 @@ class ResumeCT {
       Path source = memory.resolve("source");
       fill(source);
       Path snapshot = pod.snapshots().resolve("large.mr");
-      saveStopped(source, snapshot);
+      saveStopped(memory, source, snapshot);
       GenericContainer<?> sidecar = postcopyd(new Pod.Options().memoryLimit(LIMIT_BYTES));
       Path destination = memory.resolve("destination");
       qemu(new Pod.Options().seeing(memory), machineOver(destination, "-incoming", "defer"));
@@ -312,9 +342,8 @@ class ResumeCT {
         .toArray(String[]::new);
   }
 
-  private void saveStopped(Path memory, Path snapshot) throws Exception {
-    GenericContainer<?> source =
-        qemu(new Pod.Options().seeing(memory.getParent()), machineOver(memory));
+  private void saveStopped(Path directory, Path memory, Path snapshot) throws Exception {
+    GenericContainer<?> source = qemu(new Pod.Options().seeing(directory), machineOver(memory));
     try (QmpConnection qmp = QmpConnection.to(monitor())) {
       qmp.enableCapabilities(List.of("mapped-ram"));
       qmp.execute("migrate-set-parameters", Map.of("max-bandwidth", 0));
