@@ -39,13 +39,14 @@ record Chart(Path path) {
       Path file = Files.createTempFile("values", ".yaml");
       try {
         Files.writeString(file, values);
-        String rendered = new Helm(path)
-            .template()
-            .withName("vm1")
-            .withNamespace("lab")
-            .withKubeVersion(kubernetes)
-            .withValuesFile(file)
-            .call();
+        String rendered =
+            new Helm(path)
+                .template()
+                .withName("vm1")
+                .withNamespace("lab")
+                .withKubeVersion(kubernetes)
+                .withValuesFile(file)
+                .call();
         return rendered == null ? "" : rendered;
       } finally {
         Files.delete(file);
@@ -56,8 +57,8 @@ record Chart(Path path) {
   }
 
   /**
-   * The objects that these values give, each read into its own type, in which nothing is left that the type does not know: a
-   * cluster would drop or refuse it.
+   * The objects that these values give, each read into its own type, in which nothing is left that
+   * the type does not know: a cluster would drop or refuse it.
    */
   List<HasMetadata> render(String values) {
     List<HasMetadata> objects = new ArrayList<>();
@@ -77,8 +78,7 @@ record Chart(Path path) {
 
   /** The only object of a type. */
   <T extends HasMetadata> T only(String values, Class<T> type) {
-    List<T> found =
-        render(values).stream().filter(type::isInstance).map(type::cast).toList();
+    List<T> found = render(values).stream().filter(type::isInstance).map(type::cast).toList();
     if (found.size() != 1) {
       throw new AssertionError(found.size() + " objects of the type " + type.getSimpleName());
     }

@@ -58,7 +58,8 @@ class ChartTest {
   void lintHasNothingToSayInStrictMode() {
     LintResult result = new Helm(chart.path()).lint().strict().call();
     assertThat(result.isFailed()).as(result.getMessages().toString()).isFalse();
-    assertThat(result.getMessages()).noneMatch(line -> line.contains("[WARNING]") || line.contains("[ERROR]"));
+    assertThat(result.getMessages())
+        .noneMatch(line -> line.contains("[WARNING]") || line.contains("[ERROR]"));
   }
 
   @Test
@@ -117,7 +118,8 @@ class ChartTest {
   @MethodSource("documentedCombinations")
   void everyContainerIsWithoutRights(String values) {
     for (HasMetadata object : chart.render(values)) {
-      assertThat(object.getMetadata().getLabels()).containsEntry("app.kubernetes.io/instance", "vm1");
+      assertThat(object.getMetadata().getLabels())
+          .containsEntry("app.kubernetes.io/instance", "vm1");
       switch (object) {
         case StatefulSet set -> assertRestricted(set.getSpec().getTemplate().getSpec());
         case DaemonSet set -> assertRestricted(set.getSpec().getTemplate().getSpec());
@@ -214,7 +216,13 @@ class ChartTest {
   void withoutAFileAClientSaysWhatIsLoaded() {
     String values = VM.replace(", file: vm1.mr", "");
     Container sidecar =
-        chart.only(values, StatefulSet.class).getSpec().getTemplate().getSpec().getInitContainers().getFirst();
+        chart
+            .only(values, StatefulSet.class)
+            .getSpec()
+            .getTemplate()
+            .getSpec()
+            .getInitContainers()
+            .getFirst();
     assertThat(sidecar.getArgs()).doesNotContain("--incoming");
   }
 
@@ -240,7 +248,10 @@ class ChartTest {
         .isNull();
   }
 
-  /** The kubelet reads what the OCI runtime reads: conditions of other engines' formats would be ignored. */
+  /**
+   * The kubelet reads what the OCI runtime reads: conditions of other engines' formats would be
+   * ignored.
+   */
   @Test
   void theSeccompProfileIsWhatEveryRuntimeReads() throws IOException {
     JsonNode profile =
@@ -292,7 +303,13 @@ class ChartTest {
   void theHandlerCanDoWithoutAKeeper() {
     String values = HANDLER + "  keepDescriptors: false\n  guestOptions: allow-uid=1000\n";
     Container container =
-        chart.only(values, DaemonSet.class).getSpec().getTemplate().getSpec().getContainers().getFirst();
+        chart
+            .only(values, DaemonSet.class)
+            .getSpec()
+            .getTemplate()
+            .getSpec()
+            .getContainers()
+            .getFirst();
     assertThat(container.getCommand()).isEmpty();
     assertThat(container.getArgs())
         .contains(
@@ -436,17 +453,19 @@ class ChartTest {
     }
     List<String> missing = new ArrayList<>();
     node.properties()
-        .forEach(
-            field ->
-                missing.addAll(
-                    undocumented(
-                        path.isEmpty() ? field.getKey() : path + "." + field.getKey(),
-                        field.getValue(),
-                        documented)));
+        .forEach(field ->
+            missing.addAll(
+                undocumented(
+                    path.isEmpty() ? field.getKey() : path + "." + field.getKey(),
+                    field.getValue(),
+                    documented)));
     return missing;
   }
 
-  /** The rules that are shipped for a restricted name space hold: nobody but a laboratory is privileged. */
+  /**
+   * The rules that are shipped for a restricted name space hold: nobody but a laboratory is
+   * privileged.
+   */
   @ParameterizedTest
   @ValueSource(strings = {"devicePlugin", "seccomp", "none"})
   void onlyAMountedDeviceNeedsAPrivilegedContainer(String access) {

@@ -7,8 +7,8 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * What was in a document and has no place in the type that it was read into. The client's model keeps such fields as
- * "additional properties" of the object that they stand in, and says nothing.
+ * What was in a document and has no place in the type that it was read into. The client's model
+ * keeps such fields as "additional properties" of the object that they stand in, and says nothing.
  */
 final class UnknownFields {
   private static final String MODEL = "io.fabric8.";
