@@ -72,7 +72,7 @@ record ContainerLab(QemuLab lab) {
     run(BUILD_MINUTES, lab.root().resolve("scripts/image").toString(), "--tag", IMAGE);
   }
 
-  private static void run(int minutes, String... command) throws IOException, InterruptedException {
+  static void run(int minutes, String... command) throws IOException, InterruptedException {
     Path log = Files.createTempFile("postcopyd-image", ".log");
     Process process =
         new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(log.toFile()).start();
