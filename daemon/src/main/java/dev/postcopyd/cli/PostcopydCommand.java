@@ -25,7 +25,8 @@ import picocli.CommandLine.Spec;
       RestoreCommand.class,
       DemoCommand.class,
       InspectCommand.class,
-      VerifyCommand.class
+      VerifyCommand.class,
+      TopCommand.class
     })
 public final class PostcopydCommand implements Runnable {
   @Spec private CommandSpec spec = CommandSpec.create();
