@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.dataformat.yaml.YAMLMapper;
 import com.marcnuri.helm.Helm;
 import com.marcnuri.helm.LintResult;
+import io.fabric8.kubernetes.api.model.ConfigMap;
 import io.fabric8.kubernetes.api.model.Container;
 import io.fabric8.kubernetes.api.model.HasMetadata;
 import io.fabric8.kubernetes.api.model.PodSpec;
@@ -91,6 +92,7 @@ class ChartTest {
     String everything =
         """
         podMonitor: {enabled: true, labels: {release: prometheus}}
+        dashboard: {enabled: true}
         networkPolicy:
           enabled: true
           metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]
@@ -127,6 +129,7 @@ class ChartTest {
             assertThat(account.getAutomountServiceAccountToken()).isFalse();
         case NetworkPolicy policy ->
             assertThat(policy.getSpec().getPolicyTypes()).containsExactly("Ingress", "Egress");
+        case ConfigMap map -> assertThat(map.getData()).containsOnlyKeys("postcopyd.json");
         case PodMonitor monitor ->
             assertThat(monitor.getSpec().getPodMetricsEndpoints().getFirst().getPort())
                 .isEqualTo("postcopyd-http");
@@ -358,6 +361,22 @@ class ChartTest {
       })
   void wrongValuesAreRefusedByName(String values, String named) {
     assertThatThrownBy(() -> chart.template(values)).hasMessageContaining(named);
+  }
+
+  /** The names are those of the reference; {@code _bucket} is Prometheus' own. */
+  @Test
+  void theDashboardShowsMetricsThatThereAre() throws IOException {
+    String dashboard = Files.readString(chart.path().resolve("files/grafana-dashboard.json"));
+    String reference =
+        Files.readString(chart.path().resolve("../../docs/reference/README.md").normalize());
+    java.util.regex.Matcher metric =
+        java.util.regex.Pattern.compile("postcopyd_[a-z_]+").matcher(dashboard);
+    List<String> names = new ArrayList<>();
+    while (metric.find()) {
+      names.add(metric.group().replaceFirst("_bucket$", ""));
+    }
+    assertThat(names).isNotEmpty().allSatisfy(name -> assertThat(reference).contains("`" + name + "`"));
+    assertThat(Chart.json().readTree(dashboard).path("panels")).hasSize(8);
   }
 
   @Test
