@@ -62,7 +62,7 @@ final class TopCommand implements Callable<Integer> {
     try (QmpClient client =
         QmpClient.connectAndNegotiate(UnixDomainSocketAddress.of(socket), PATIENCE)) {
       TopView view = new TopView(title(client.greeting().version()));
-      boolean terminal = isTerminal();
+      boolean terminal = System.console() instanceof Console console && console.isTerminal();
       for (int shown = 0; count == 0 || shown < count; shown++) {
         if (shown > 0) {
           Thread.sleep((long) (intervalSeconds * MILLIS));
@@ -88,10 +88,5 @@ final class TopCommand implements Callable<Integer> {
     do {
       event = client.nextEvent(Duration.ZERO);
     } while (event != null);
-  }
-
-  private static boolean isTerminal() {
-    @Nullable Console console = System.console();
-    return console != null && console.isTerminal();
   }
 }

@@ -62,7 +62,7 @@ record Chart(Path path) {
    */
   List<HasMetadata> render(String values) {
     List<HasMetadata> objects = new ArrayList<>();
-    for (String document : DOCUMENTS.split(template(values))) {
+    for (String document : DOCUMENTS.split(template(values), -1)) {
       if (NO_CONTENT.matcher(document).replaceAll("").isEmpty()) {
         continue;
       }

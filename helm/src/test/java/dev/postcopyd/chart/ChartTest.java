@@ -392,8 +392,12 @@ class ChartTest {
     copy(chart.path(), other.resolve("charts/postcopyd"));
     Files.writeString(
         other.resolve("Chart.yaml"),
-        "apiVersion: v2\nname: other\nversion: 1.0.0\n"
-            + "dependencies: [{name: postcopyd, version: \">=0\"}]\n");
+        """
+        apiVersion: v2
+        name: other
+        version: 1.0.0
+        dependencies: [{name: postcopyd, version: ">=0"}]
+        """);
     Files.writeString(other.resolve("values.yaml"), "postcopyd: {group: 30000}\n");
     Files.createDirectories(other.resolve("templates"));
     Files.writeString(
@@ -444,8 +448,8 @@ class ChartTest {
   void theReadmeHasEveryValueWithItsDefault() throws IOException {
     Map<String, String> documented = new TreeMap<>();
     for (String line : readme().lines().filter(line -> line.startsWith("| `")).toList()) {
-      String[] cells = line.split("\\|");
-      if (cells.length == 4 && cells[3].strip().startsWith("`")) {
+      String[] cells = line.split("\\|", -1);
+      if (cells.length == 5 && cells[3].strip().startsWith("`")) {
         documented.put(unquoted(cells[1]), unquoted(cells[3]));
       }
     }
