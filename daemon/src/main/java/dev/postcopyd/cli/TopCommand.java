@@ -10,6 +10,7 @@ import java.io.PrintWriter;
 import java.net.UnixDomainSocketAddress;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Optional;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
@@ -62,7 +63,9 @@ final class TopCommand implements Callable<Integer> {
     try (QmpClient client =
         QmpClient.connectAndNegotiate(UnixDomainSocketAddress.of(socket), PATIENCE)) {
       TopView view = new TopView(title(client.greeting().version()));
-      boolean terminal = System.console() instanceof Console console && console.isTerminal();
+      // A runtime with few modules has none without a terminal.
+      boolean terminal =
+          Optional.ofNullable(System.console()).map(Console::isTerminal).orElse(false);
       for (int shown = 0; count == 0 || shown < count; shown++) {
         if (shown > 0) {
           Thread.sleep((long) (intervalSeconds * MILLIS));
