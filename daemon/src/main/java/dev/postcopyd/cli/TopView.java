@@ -98,7 +98,11 @@ final class TopView {
         "from fault to page %.3f ms on average%n"
             .formatted(info.path("postcopy-latency").asLong(0) / 1e6));
     long most =
-        info.path("postcopy-latency-dist").valueStream().mapToLong(JsonNode::asLong).max().orElse(0);
+        info.path("postcopy-latency-dist")
+            .valueStream()
+            .mapToLong(JsonNode::asLong)
+            .max()
+            .orElse(0);
     int place = 0;
     for (JsonNode faults : info.path("postcopy-latency-dist")) {
       long number = faults.asLong(0);

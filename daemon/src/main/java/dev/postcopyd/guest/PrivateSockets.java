@@ -33,6 +33,7 @@ final class PrivateSockets implements AutoCloseable {
 
   /** Short, as are the names in it: QEMU reads each byte of its monitor by itself. */
   private static final String PREFIX = "postcopyd-";
+
   private static final int GROUP_MAY_WRITE = 0020;
 
   private static final int ATTEMPTS = 100;

@@ -13,8 +13,8 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * The Debian package, installed by dpkg into a copy of this machine: an overlay over its root, in a name space of its own, which is
- * gone afterwards.
+ * The Debian package, installed by dpkg into a copy of this machine: an overlay over its root, in a
+ * name space of its own, which is gone afterwards.
  */
 @Timeout(value = 10, unit = TimeUnit.MINUTES, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
 class DebianPackageCT {

@@ -55,11 +55,10 @@ class ImageCT {
     List<String> files = files();
     assertThat(files).anyMatch(file -> file.endsWith("/jre/bin/java"));
     assertThat(files.stream().filter(file -> file.contains("/bin/")))
-        .allMatch(
-            file ->
-                file.startsWith("./opt/postcopyd/jre/bin/")
-                    || file.equals("./opt/postcopyd/bin/")
-                    || file.equals("./opt/postcopyd/bin/postcopyd-hold"));
+        .allMatch(file ->
+            file.startsWith("./opt/postcopyd/jre/bin/")
+                || file.equals("./opt/postcopyd/bin/")
+                || file.equals("./opt/postcopyd/bin/postcopyd-hold"));
     assertThat(files).noneMatch(file -> file.matches(".*/(sh|bash|busybox|dash)"));
     assertThat(files.stream().map(file -> file.split("/", 4)[1]).collect(Collectors.toSet()))
         .isSubsetOf("", "etc", "lib", "lib64", "opt", "usr");

@@ -19,9 +19,9 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * What the documentation tells people to type: the blocks marked {@code sh} of each page, one after the other in one shell, from
- * the project's directory. Only {@value #SCRATCH} is replaced, by a directory of the test's own. And every link between pages leads
- * somewhere.
+ * What the documentation tells people to type: the blocks marked {@code sh} of each page, one after
+ * the other in one shell, from the project's directory. Only {@value #SCRATCH} is replaced, by a
+ * directory of the test's own. And every link between pages leads somewhere.
  */
 @Timeout(value = 6, unit = TimeUnit.MINUTES, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
 class DocsE2E {
@@ -38,7 +38,8 @@ class DocsE2E {
 
   private static List<Path> allPages() throws IOException {
     List<Path> pages = new ArrayList<>();
-    for (String place : List.of("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs", "helm")) {
+    for (String place :
+        List.of("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs", "helm")) {
       try (Stream<Path> files = Files.walk(root().resolve(place))) {
         files
             .filter(file -> file.toString().endsWith(".md"))
@@ -112,20 +113,23 @@ class DocsE2E {
     return bin;
   }
 
-  /** What the page has left running has lost its parent: it is known by the directory on its command line. */
+  /**
+   * What the page has left running has lost its parent: it is known by the directory on its command
+   * line.
+   */
   private static void endOthers(Path scratch) {
     ProcessHandle.allProcesses()
-        .filter(
-            process ->
-                process.info().arguments().stream()
-                    .flatMap(Stream::of)
-                    .anyMatch(argument -> argument.contains(scratch.toString())))
+        .filter(process ->
+            process.info().arguments().stream()
+                .flatMap(Stream::of)
+                .anyMatch(argument -> argument.contains(scratch.toString())))
         .forEach(ProcessHandle::destroyForcibly);
   }
 
   @Test
   void everyLinkBetweenPagesLeadsSomewhere() throws IOException {
-    java.util.regex.Pattern link = java.util.regex.Pattern.compile("\\]\\(([^)#:\\s]+)(#[^)]*)?\\)");
+    java.util.regex.Pattern link =
+        java.util.regex.Pattern.compile("\\]\\(([^)#:\\s]+)(#[^)]*)?\\)");
     List<String> broken = new ArrayList<>();
     for (Path page : allPages()) {
       java.util.regex.Matcher matcher = link.matcher(Files.readString(page));

@@ -375,7 +375,9 @@ class ChartTest {
     while (metric.find()) {
       names.add(metric.group().replaceFirst("_bucket$", ""));
     }
-    assertThat(names).isNotEmpty().allSatisfy(name -> assertThat(reference).contains("`" + name + "`"));
+    assertThat(names)
+        .isNotEmpty()
+        .allSatisfy(name -> assertThat(reference).contains("`" + name + "`"));
     assertThat(Chart.json().readTree(dashboard).path("panels")).hasSize(8);
   }
 

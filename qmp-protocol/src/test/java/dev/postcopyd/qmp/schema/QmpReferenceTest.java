@@ -66,8 +66,8 @@ class QmpReferenceTest {
       describe(toDescribe.removeFirst());
     }
     page.append("\n## Types\n| type | members or values |\n|---|---|\n");
-    types.forEach(
-        (name, text) -> page.append("| <a id=\"%s\"></a>`%s` | %s |\n".formatted(name, name, text)));
+    types.forEach((name, text) ->
+        page.append("| <a id=\"%s\"></a>`%s` | %s |\n".formatted(name, name, text)));
     return page.toString();
   }
 
@@ -112,10 +112,9 @@ class QmpReferenceTest {
 
   private String list(List<QapiType.Member> members) {
     return members.stream()
-        .map(
-            member ->
-                (member.optional() ? "[`%s`]: %s" : "`%s`: %s")
-                    .formatted(member.name(), name(member.type())))
+        .map(member ->
+            (member.optional() ? "[`%s`]: %s" : "`%s`: %s")
+                .formatted(member.name(), name(member.type())))
         .collect(Collectors.joining(", "));
   }
 
