@@ -14,6 +14,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -22,10 +23,13 @@ import java.util.stream.Stream;
 import java.util.zip.GZIPInputStream;
 
 /**
- * Completes the program's directory once its jars are there: the launcher, the name of the JDK, and the AOT cache. Run by
- * Maven in the package phase, on the JDK that the program will run on:
+ * Completes the program's directory once its jars are there: the launcher, the programs in C, the name of the JDK, and the
+ * AOT cache. Run by Maven in the package phase, on the JDK that the program will run on:
  *
- * <pre>java AssembleProgram.java LAUNCHER PROGRAM_DIRECTORY SNAPSHOT.mr.gz</pre>
+ * <pre>java AssembleProgram.java LAUNCHER PROGRAM_DIRECTORY SNAPSHOT.mr.gz SOURCES_OF_HOLDER SOURCES_OF_GUEST</pre>
+ *
+ * <p>The programs in C are for this machine's processor. Without a compiler they are left out, with a warning: the launcher
+ * and the demo say what is missing when somebody needs it.
  *
  * <p>For the cache the program is started through its own launcher and used the way it is meant to be: a client negotiates,
  * loads the golden snapshot and asks for the state. Where this user may not create a userfaultfd, the load is a plain one, and
@@ -43,6 +47,8 @@ final class AssembleProgram {
     Path bin = Files.createDirectories(program.resolve("bin")).resolve("postcopyd");
     Files.copy(launcher, bin, StandardCopyOption.REPLACE_EXISTING);
     Files.setPosixFilePermissions(bin, PosixFilePermissions.fromString("rwxr-xr-x"));
+    compile(Path.of(args[3]), bin.resolveSibling("postcopyd-hold"));
+    compile(Path.of(args[4]), Files.createDirectories(program.resolve("libexec")).resolve("uffd-guest"), "-pthread", "-lm");
     Files.writeString(program.resolve("java-home"), System.getProperty("java.home") + "\n");
     Path cache = program.resolve("postcopyd.aot");
     Files.deleteIfExists(cache);
@@ -60,6 +66,33 @@ final class AssembleProgram {
     if (!Files.exists(cache)) {
       throw new IOException("the JVM wrote no AOT cache: " + cache);
     }
+  }
+
+  /** Statically where that can be had: such a program runs in any container. */
+  private static void compile(Path sources, Path program, String... libraries) throws Exception {
+    Files.deleteIfExists(program);
+    List<String> files;
+    try (Stream<Path> all = Files.list(sources)) {
+      files = all.map(Path::toString).filter(name -> name.endsWith(".c")).sorted().toList();
+    }
+    String said = "";
+    for (List<String> linking : List.of(List.of("-static"), List.<String>of())) {
+      List<String> command = new ArrayList<>(List.of("gcc", "-O2", "-s", "-Wall", "-Wextra", "-o", program.toString()));
+      command.addAll(linking);
+      command.addAll(files);
+      command.addAll(List.of(libraries));
+      try {
+        Process gcc = new ProcessBuilder(command).redirectErrorStream(true).start();
+        said = new String(gcc.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        if (gcc.waitFor() == 0) {
+          return;
+        }
+      } catch (IOException missing) {
+        System.err.println("no gcc, and so no " + program.getFileName() + " (gcc, libc6-dev)");
+        return;
+      }
+    }
+    throw new IOException("gcc could not compile " + sources + ":\n" + said);
   }
 
   private static void train(Path bin, Path cache, Path golden, Path work) throws Exception {
