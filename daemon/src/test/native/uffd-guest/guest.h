@@ -108,6 +108,7 @@ struct options {
     bool close_uffd;
     bool commands;
     bool blocking;
+    bool wait_for_line;
     uint64_t delay_millis;
     uint64_t hold_millis;
     int timeout_seconds;

@@ -58,6 +58,7 @@ static const char help[] =
     "  --remove PERCENT  of touched pages are removed (DONTNEED; shared memory: MADV_REMOVE)\n"
     "  --remove-pages N  so many at once (default 1)\n"
     "  --forks N, --remaps N, --unmaps N           afterwards: a child checks all; a 16th moves; a 16th goes\n"
+    "  --wait-for-line   say 'primed' when the memory is there, and hand it over after a line on standard input\n"
     "  --delay-ms N      between the message and the first touch\n"
     "  --hold-ms N       stay connected for so long at the end\n"
     "\n"
@@ -184,8 +185,8 @@ static void set_pins(const char *value) {
 
 enum {
     REGION = 1000, PASS_MEMFDS, PRIME, FILE_, FILL, NO_VERIFY, VERIFY_REST, ORDER, SEED, THREADS, ALL_SHARE, PIN, TOUCHES,
-    SECONDS, PAUSE, WRITE, REMOVE, REMOVE_PAGES, FORKS, REMAPS, UNMAPS, DELAY, HOLD, EVENTS, BLOCKING, CLOSE_UFFD, TIMEOUT,
-    COMMANDS, HOSTILE, STORM, HELP
+    SECONDS, PAUSE, WRITE, REMOVE, REMOVE_PAGES, FORKS, REMAPS, UNMAPS, WAIT_FOR_LINE, DELAY, HOLD, EVENTS, BLOCKING,
+    CLOSE_UFFD, TIMEOUT, COMMANDS, HOSTILE, STORM, HELP
 };
 
 static const struct option long_options[] = {
@@ -210,6 +211,7 @@ static const struct option long_options[] = {
     {"forks", required_argument, NULL, FORKS},
     {"remaps", required_argument, NULL, REMAPS},
     {"unmaps", required_argument, NULL, UNMAPS},
+    {"wait-for-line", no_argument, NULL, WAIT_FOR_LINE},
     {"delay-ms", required_argument, NULL, DELAY},
     {"hold-ms", required_argument, NULL, HOLD},
     {"events", required_argument, NULL, EVENTS},
@@ -254,6 +256,7 @@ static void set_option(int option, const char *value) {
         case FORKS: options.forks = (int)number(value); options.features |= UFFD_FEATURE_EVENT_FORK; break;
         case REMAPS: options.remaps = (int)number(value); options.features |= UFFD_FEATURE_EVENT_REMAP; break;
         case UNMAPS: options.unmaps = (int)number(value); options.features |= UFFD_FEATURE_EVENT_UNMAP; break;
+        case WAIT_FOR_LINE: options.wait_for_line = true; break;
         case DELAY: options.delay_millis = number(value); break;
         case HOLD: options.hold_millis = number(value); break;
         case EVENTS: set_events(value); break;
@@ -286,7 +289,21 @@ static void start_watch(void) {
     }
 }
 
+static void wait_for_line(void) {
+    char line[10];
+    puts("primed");
+    fflush(stdout);
+    // Nothing is read ahead that commands.c would miss.
+    setvbuf(stdin, NULL, _IONBF, 0);
+    if (fgets(line, sizeof line, stdin) == NULL) {
+        exit(EXIT_RIGHT);
+    }
+}
+
 static int be_a_guest(void) {
+    if (options.wait_for_line) {
+        wait_for_line();
+    }
     hand_over();
     sleep_nanos(options.delay_millis * 1000000);
     if (options.commands) {
