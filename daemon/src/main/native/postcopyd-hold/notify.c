@@ -149,7 +149,8 @@ static bool parse(char *text, struct request *r) {
 
 static void deal_with(char *text, const int *fds, int count) {
     static struct request r;
-    bool takes = parse(text, &r) && r.store;
+    bool good = parse(text, &r);
+    bool takes = good && r.store;
     for (int i = 0; i < count; i++) {
         if (takes) {
             store(fds[i], r.name);
@@ -161,10 +162,12 @@ static void deal_with(char *text, const int *fds, int count) {
     if (takes && count == 0) {
         say("FDSTORE=1 for %s came without a descriptor", r.name);
     }
-    if (r.remove) {
+    if (good && r.remove) {
         remove_named(r.name);
     }
-    notify_outside(r.others);
+    if (good) {
+        notify_outside(r.others);
+    }
 }
 
 // Answers false when nothing is there.

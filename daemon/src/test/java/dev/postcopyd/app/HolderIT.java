@@ -220,7 +220,7 @@ class HolderIT {
     stranger.outputWriter().append("remove g1\n").close();
     assertThat(stranger.waitFor(10, TimeUnit.SECONDS)).isTrue();
     held.tell("raw FDSTORE=1\\nFDNAME=none");
-    held.tell("raw FDNAME=a/b\\nFDSTOREREMOVE=1");
+    held.tell("raw FDSTOREREMOVE=1\\nFDNAME=a/b");
     held.tell("raw " + "x".repeat(900));
     held.tell("raw READY=1\\nSTATUS=serving");
     held.barrier();
@@ -231,6 +231,44 @@ class HolderIT {
     held.tell("abort");
     held.awaitStart();
     assertThat(held.passed()).containsExactly("g1=a");
+    assertThat(held.end("exit 0")).isZero();
+  }
+
+  /** What a service manager has opened for the daemon comes first, and stays. */
+  @Test
+  void passesOnWhatItWasPassedItself() throws Exception {
+    Files.createFile(directory.resolve("listening"));
+    String script =
+        "exec 3<listening; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=qmp exec %s -- %s"
+            .formatted(HeldDaemon.holder(), HeldDaemon.program());
+    HeldDaemon held = HeldDaemon.startAs(directory, List.of("sh", "-c", script));
+    running.add(held);
+    assertThat(held.passed()).containsExactly("qmp=listening");
+    held.store("g1", "a");
+    held.tell("remove qmp");
+    held.barrier();
+    held.tell("abort");
+    held.awaitStart();
+    assertThat(held.passed()).containsExactly("qmp=listening", "g1=a");
+    assertThat(held.end("exit 0")).isZero();
+  }
+
+  @Test
+  void holdsAsManyAsItsOwnLimitOfOpenFilesAllows() throws Exception {
+    String script =
+        "ulimit -n 320; exec %s -- %s".formatted(HeldDaemon.holder(), HeldDaemon.program());
+    HeldDaemon held = HeldDaemon.startAs(directory, List.of("sh", "-c", script));
+    running.add(held);
+    assertThat(held.ask("environment FDSTORE")).isEqualTo("16");
+    for (int i = 0; i < 18; i++) {
+      held.store("g" + i, "file" + i);
+    }
+    assertThat(held.log())
+        .contains("at most 16 descriptors can be held: the limit of open files is 320")
+        .contains("g16 is not held");
+    held.tell("abort");
+    held.awaitStart();
+    assertThat(held.passed()).hasSize(16).endsWith("g15=file15");
     assertThat(held.end("exit 0")).isZero();
   }
 
