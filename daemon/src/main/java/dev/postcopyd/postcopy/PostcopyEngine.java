@@ -263,6 +263,23 @@ public final class PostcopyEngine implements FaultSink, PageSink {
     long _ = remainingPages.addAndGet(-pageCount);
   }
 
+  /**
+   * Pages that the guest has given back: nobody fetches them any more. Those that somebody is
+   * fetching stay with that fetch, whose placement finds out.
+   */
+  public void drop(RamBlock block, long firstPageIndex, long pageCount) {
+    long end = firstPageIndex + pageCount;
+    long page = claims.nextUnclaimed(firstPageIndex, end);
+    while (page >= 0) {
+      int claimed = claims.tryClaimRun(page, (int) Math.min(end - page, Integer.MAX_VALUE));
+      if (claimed > 0) {
+        progress.zeroBytes.add(block.hostPageSize().offsetOf(claimed));
+        receive(page, claimed, block, false);
+      }
+      page = claims.nextUnclaimed(page + Math.max(claimed, 1), end);
+    }
+  }
+
   /** Ends the load for good; only the first reason counts. */
   public void fail(String reason) {
     if (failed.compareAndSet(false, true)) {

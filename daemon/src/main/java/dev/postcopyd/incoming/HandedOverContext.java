@@ -1,0 +1,20 @@
+package dev.postcopyd.incoming;
+
+import dev.postcopyd.handover.DescriptorKeeper;
+import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.workingset.WorkingSetChoice;
+
+/**
+ * What all guests that hand their memory over share.
+ *
+ * @param warmUp returns when the fault path has been tried and warmed up
+ * @param eagerThreads for each guest, how many threads bring in what nobody has asked for
+ */
+public record HandedOverContext(
+    PostcopyMetrics metrics,
+    PageHandlerFactory handlers,
+    Runnable warmUp,
+    int eagerThreads,
+    WorkingSetChoice workingSet,
+    DescriptorKeeper keeper,
+    HandedOverOptions options) {}
