@@ -232,7 +232,7 @@ public final class HandedOverMemory {
   }
 
   /** Ends the registration of all of it: what is missing then reads as zero. */
-  boolean unregister() {
+  public boolean unregister() {
     for (GuestSegments.Segment segment : segments.all()) {
       try {
         uffd.unregister(segment.start(), segment.end() - segment.start());
