@@ -235,6 +235,7 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
    * thread the serving thread is given the time to do so.
    */
   @Override
+  @SuppressWarnings("ThreadPriorityCheck")
   public void awaitRead() throws IOException {
     if (!isServing()) {
       LockSupport.parkNanos(AGAIN_PARK_NANOS);

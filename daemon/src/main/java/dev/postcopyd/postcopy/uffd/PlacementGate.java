@@ -51,6 +51,8 @@ final class PlacementGate {
     closed = false;
   }
 
+  /** Whoever is waited for may need this very CPU, and is done in microseconds once it has it. */
+  @SuppressWarnings("ThreadPriorityCheck")
   private static int pause(int tries) {
     if (tries < SPINS) {
       Thread.onSpinWait();
