@@ -186,10 +186,6 @@ public final class Daemon implements AutoCloseable {
   }
 
   private void listen(DaemonConfig config) throws IOException {
-    HandedOverParts guests = handedOver;
-    if (guests != null) {
-      guests.restore();
-    }
     loadAtStart.adoptPausedLoad();
     server.start(config.qmp());
     if (config.http().isPresent()) {
@@ -203,7 +199,9 @@ public final class Daemon implements AutoCloseable {
     } else {
       loadAtStart.loadAtOnce();
     }
+    HandedOverParts guests = handedOver;
     if (guests != null) {
+      guests.restore();
       guests.start();
     }
   }

@@ -26,7 +26,7 @@ final class HandedOverParts implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(HandedOverParts.class);
 
   private final GuestSpec.HandedOver spec;
-  private final Map<String, String> environment;
+  private final Map<String, Integer> kept;
   private final Optional<ServiceManager> manager;
   private final HandedOverGuests guests;
   private final HandedOverMigrations migrations;
@@ -48,7 +48,7 @@ final class HandedOverParts implements AutoCloseable {
       Map<String, String> environment)
       throws IOException {
     this.spec = spec;
-    this.environment = environment;
+    this.kept = ServiceManager.inherited(environment);
     this.manager = ServiceManager.of(environment);
     DescriptorKeeper keeper =
         manager
@@ -75,6 +75,7 @@ final class HandedOverParts implements AutoCloseable {
                 spec.options()),
             spec.socket().maxGuests(),
             HandedOverMigrations.reportingTo(events, parts.settings()));
+    guests.reserve(kept.keySet());
     migrations = new HandedOverMigrations(guests, fdSets);
   }
 
@@ -88,7 +89,7 @@ final class HandedOverParts implements AutoCloseable {
 
   /** Goes on with the guests that an earlier daemon has left. */
   void restore() {
-    guests.restore(ServiceManager.inherited(environment));
+    guests.restore(kept);
   }
 
   /** Lets guests come. */

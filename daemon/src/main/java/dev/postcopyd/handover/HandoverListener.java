@@ -3,23 +3,19 @@ package dev.postcopyd.handover;
 import dev.postcopyd.posix.Errno;
 import dev.postcopyd.posix.ErrnoException;
 import dev.postcopyd.posix.EventFd;
-import dev.postcopyd.posix.FdPassing;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.FileIdentity;
 import dev.postcopyd.posix.FileStatus;
 import dev.postcopyd.posix.PeerCredentials;
 import dev.postcopyd.posix.Poll;
 import dev.postcopyd.posix.UnixSocket;
-import dev.postcopyd.qmp.codec.QmpJson;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFileAttributeView;
 import java.nio.file.attribute.UserPrincipalLookupService;
 import java.time.Duration;
-import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Semaphore;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -213,12 +209,7 @@ public final class HandoverListener implements AutoCloseable {
         peer == null ? "unknown" : peer.pid(),
         peer == null ? "unknown" : peer.uid(),
         reason);
-    byte[] line =
-        (QmpJson.write(QmpJson.object().put("error", reason)) + "\n")
-            .getBytes(StandardCharsets.UTF_8);
-    try (FdPassing passing = new FdPassing(1)) {
-      int _ = passing.send(connection, line);
-    }
+    Refusal.send(connection, reason);
     FileDescriptors.close(connection);
   }
 

@@ -44,7 +44,7 @@ final class HandoverReceiver {
     this.peer = peer;
   }
 
-  /** Takes the first value of the connection. */
+  /** Takes the value; one that comes with the same bytes, or rubbish behind it, is one too many. */
   private static final class FirstValue implements QmpFramer.Sink {
     @Nullable JsonNode message;
     @Nullable String trouble;
@@ -52,7 +52,9 @@ final class HandoverReceiver {
     @Override
     public void complete(byte[] text, int length, FrameBudget.Lease lease) {
       try (lease) {
-        if (message == null && trouble == null) {
+        if (message != null) {
+          malformed("more than one JSON value");
+        } else if (trouble == null) {
           message = QmpJson.parseFrame(text, length);
         }
       } catch (QmpParseException e) {
@@ -62,7 +64,7 @@ final class HandoverReceiver {
 
     @Override
     public void malformed(String description) {
-      if (message == null && trouble == null) {
+      if (trouble == null) {
         trouble = description;
       }
     }
@@ -142,8 +144,8 @@ final class HandoverReceiver {
         }
       }
     }
-    if (value.message == null) {
-      throw new HandoverException("the message is no JSON: " + value.trouble);
+    if (value.message == null || value.trouble != null) {
+      throw new HandoverException("the message is not one JSON value: " + value.trouble);
     }
     return value.message;
   }

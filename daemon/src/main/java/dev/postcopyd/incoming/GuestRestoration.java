@@ -29,12 +29,11 @@ import org.slf4j.LoggerFactory;
 final class GuestRestoration {
   private static final Logger log = LoggerFactory.getLogger(GuestRestoration.class);
   private static final String STATE = ".state";
-  private static final String SNAPSHOT = "snap.";
+  static final String SNAPSHOT = "snap.";
 
   private final Map<String, Integer> kept;
   private final DescriptorKeeper keeper;
   private final Map<String, ServedSnapshot> snapshots = new HashMap<>();
-  private long highestSnapshot;
 
   /**
    * A guest, and the snapshot that it is filled from, retained for it; without one it waits.
@@ -46,9 +45,13 @@ final class GuestRestoration {
     this.keeper = keeper;
   }
 
-  /** The highest number of a snapshot that was kept. */
-  long highestSnapshot() {
-    return highestSnapshot;
+  /** The number in the name of something kept, such as {@code g12.uffd} and {@code snap.3}. */
+  static long numberIn(String name) {
+    String digits = name.replaceAll("\\..*", "").replaceAll("[^0-9]", "");
+    if (digits.isEmpty()) {
+      digits = name.replaceAll("[^0-9]", "");
+    }
+    return digits.isEmpty() ? 0 : Long.parseLong(digits);
   }
 
   List<Restored> restore() {
@@ -151,10 +154,6 @@ final class GuestRestoration {
 
   private ServedSnapshot open(GuestRecord.SnapshotNote note) throws IOException {
     int fd = taken(note.keptAs());
-    if (note.keptAs().startsWith(SNAPSHOT)) {
-      highestSnapshot =
-          Math.max(highestSnapshot, Long.parseLong(note.keptAs().substring(SNAPSHOT.length())));
-    }
     Path path = pathOf(note.uri());
     return ServedSnapshot.open(
         NativeFile.adopt(fd, path == null ? note.uri() : path.toString()),

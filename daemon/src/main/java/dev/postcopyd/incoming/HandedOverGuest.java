@@ -2,9 +2,11 @@ package dev.postcopyd.incoming;
 
 import dev.postcopyd.handover.DescriptorKeeper;
 import dev.postcopyd.handover.GuestRecord;
+import dev.postcopyd.handover.Refusal;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.posix.PidFd;
+import dev.postcopyd.posix.UnixSocket;
 import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
 import java.util.ArrayList;
@@ -77,6 +79,18 @@ final class HandedOverGuest implements AutoCloseable {
       throw new IOException("the process of the guest is not known");
     }
     peer.signal(number);
+  }
+
+  /** Tells the VMM that its guest gets no memory any more, if it reads that; its end is awaited. */
+  void tellFailure(String reason) {
+    if (connection >= 0) {
+      try {
+        Refusal.send(connection, reason);
+        UnixSocket.shutdownOutput(connection);
+      } catch (IOException e) {
+        log.debug("VMM not told guest={}", id(), e);
+      }
+    }
   }
 
   /** How the names of a guest's descriptors begin. */

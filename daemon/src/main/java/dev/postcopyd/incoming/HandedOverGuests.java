@@ -20,6 +20,7 @@ import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.Deque;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -151,6 +152,10 @@ public final class HandedOverGuests
   /** Whether a snapshot has been named. */
   public synchronized boolean isServing() {
     return current != null;
+  }
+
+  private synchronized Optional<ServedSnapshot> currentForOneMore() {
+    return Optional.ofNullable(current).map(ServedSnapshot::retain);
   }
 
   /** Whether some guest is being filled. */
@@ -316,6 +321,17 @@ public final class HandedOverGuests
     var _ = member.loader.submit(new LoaderEvent.LoadRequested(load));
   }
 
+  /** Leaves out, for guests and snapshots that come, the numbers of those that are kept. */
+  public synchronized void reserve(Collection<String> keptNames) {
+    for (String name : keptNames) {
+      if (name.startsWith(GuestRestoration.SNAPSHOT)) {
+        nextSnapshot = Math.max(nextSnapshot, GuestRestoration.numberIn(name) + 1);
+      } else {
+        nextGuest = Math.max(nextGuest, GuestRestoration.numberIn(name) + 1);
+      }
+    }
+  }
+
   /**
    * Goes on with the guests that an earlier daemon has left.
    *
@@ -326,14 +342,14 @@ public final class HandedOverGuests
     for (GuestRestoration.Restored restored : restoration.restore()) {
       Member member = new Member(restored.guest());
       synchronized (this) {
-        nextGuest = Math.max(nextGuest, restored.guest().id() + 1);
         members.put(restored.guest().id(), member);
       }
       status.changed(restored.guest().id(), LoadStatus.SETUP);
-      restored.snapshot().ifPresent(snapshot -> start(member, snapshot));
-    }
-    synchronized (this) {
-      nextSnapshot = Math.max(nextSnapshot, restoration.highestSnapshot() + 1);
+      Optional<ServedSnapshot> snapshot = restored.snapshot();
+      if (snapshot.isEmpty()) {
+        snapshot = currentForOneMore();
+      }
+      snapshot.ifPresent(named -> start(member, named));
     }
   }
 
@@ -376,6 +392,10 @@ public final class HandedOverGuests
   private void letGoOf(Member member, boolean forget) {
     HandedOverLoad load = member.load;
     if (load != null) {
+      if (forget) {
+        // Of a process that lives on without its connection; of any other there is nothing left.
+        load.poisonMissing();
+      }
       load.end();
     }
     if (forget) {
@@ -488,8 +508,6 @@ public final class HandedOverGuests
       HandedOverLoad load = member.load;
       if (load != null && keeper.outlivesOrderlyEnd()) {
         load.leave();
-      } else if (load != null && !load.isGone()) {
-        load.poisonMissing();
       }
       member.loader.close();
       letGoOf(member, !keeper.outlivesOrderlyEnd());

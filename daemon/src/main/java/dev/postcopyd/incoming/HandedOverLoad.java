@@ -280,6 +280,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
       return;
     }
     guest.record().setFailed();
+    guest.tellFailure(reason);
     loader.report(new LoaderEvent.LoadFailed(this, reason));
   }
 
@@ -390,7 +391,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
   void poisonMissing() {
     HandedOverMemory handedOver = memory;
     HandedOverPagePlacer pages = placer;
-    if (handedOver == null || pages == null) {
+    if (handedOver == null || pages == null || handedOver.isProcessGone()) {
       return;
     }
     if (!pages.poisonMissing()) {
@@ -408,13 +409,13 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     try {
       guest.signal(context.options().signal());
       log.warn(
-          "guest signalled guest={} pid={} signal={} reason=\"a page can't be had, and this kernel has no UFFDIO_POISON\"",
+          "guest signalled guest={} pid={} signal={} reason=\"a page can't be had, nor can it be poisoned\"",
           guest.id(),
           guest.record().identity().peer().pid(),
           context.options().signal());
     } catch (IOException e) {
       log.error(
-          "guest waits for ever guest={} reason=\"a page can't be had, this kernel has no UFFDIO_POISON, and its process can't be signalled: {}\"",
+          "guest waits for ever guest={} reason=\"a page can't be had, nor can it be poisoned, and its process can't be signalled: {}\"",
           guest.id(),
           e.getMessage());
     }

@@ -38,6 +38,7 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
   private static final long AGAIN_PARK_NANOS = 20_000;
   private static final long LOOK_NANOS = 300_000_000L;
   private static final int STRAY_FAULTS = 8;
+  private static final int SPINS_PER_YIELD = 4;
   private static final int USERFAULTFD = 0;
   private static final int SIGNAL = 1;
   private static final int CONNECTION = 2;
@@ -59,6 +60,7 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
   private int[] queuedThreadIds = new int[EVENTS_PER_READ];
   private int queued;
   private int strayFaults;
+  private int emptyReads;
 
   /** Who is to get the faults from now on. */
   private record Handover(FaultSink sink, CountDownLatch done) {}
@@ -231,17 +233,28 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
   /**
    * {@inheritDoc}
    *
-   * <p>On the serving thread the events are read here and their faults kept for later; on any other
-   * thread the serving thread is given the time to do so.
+   * <p>On the serving thread, or if there is none any more, the events are read here and their
+   * faults kept for later; on any other thread the serving thread is given the time to do so.
    */
   @Override
   @SuppressWarnings("ThreadPriorityCheck")
   public void awaitRead() throws IOException {
-    if (!isServing()) {
+    Thread serving = servingThread;
+    if (serving != null && !Thread.currentThread().equals(serving)) {
       LockSupport.parkNanos(AGAIN_PARK_NANOS);
-    } else if (readBatch() == 0) {
-      // The thread that caused the event has to run before the kernel takes placements again.
+      return;
+    }
+    if (readBatch() > 0) {
+      emptyReads = 0;
+      return;
+    }
+    // The thread that caused the event has to run before the kernel takes placements again: on
+    // another CPU that is a moment, on this one it needs the CPU.
+    emptyReads++;
+    if (emptyReads % SPINS_PER_YIELD == 0) {
       Thread.yield();
+    } else {
+      Thread.onSpinWait();
     }
   }
 

@@ -21,6 +21,8 @@ public final class HandedOverMemory {
   /** An address of ours that is never mapped: the lowest page. */
   private static final long UNREADABLE = 0;
 
+  private static final long SMALL_PAGE = 4096;
+
   /** An address of the guest's where hardly anything is; the kernel refuses lower ones outright. */
   private static final long NOWHERE = 1 << 20;
 
@@ -211,6 +213,15 @@ public final class HandedOverMemory {
    *     process
    */
   public static int checkRegistered(
+      Userfaultfd uffd, long address, long lengthBytes, long pageSizeBytes) {
+    int errno = checkWhole(uffd, address, lengthBytes, pageSizeBytes);
+    // Huge pages are not filled in part; what can be is none.
+    boolean small =
+        !(uffd.copy(address, UNREADABLE, SMALL_PAGE, 0) instanceof UffdResult.Failed);
+    return errno == 0 && small && pageSizeBytes > SMALL_PAGE ? Errno.EINVAL : errno;
+  }
+
+  private static int checkWhole(
       Userfaultfd uffd, long address, long lengthBytes, long pageSizeBytes) {
     UffdResult result = uffd.copy(address, UNREADABLE, lengthBytes, 0);
     return switch (result) {

@@ -33,6 +33,16 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
   /** Placed at a time beside the reader of events: about 8 µs. */
   private static final long PIECE_BYTES = 32 << 10;
 
+  /**
+   * The kernel takes no page while an event is unread, or its cause has not gone on: threads that
+   * give pages back without a pause keep every page away.
+   */
+  private static final long READER_PATIENCE_NANOS = 2_000_000_000L;
+
+  private static final long PATIENCE_NANOS = 3_000_000_000L;
+  private static final String RESTLESS =
+      "its threads change its memory without a pause, so that the kernel has taken no page for seconds";
+
   // What a piece answers besides a number of pages; errors beyond are negative errnos.
   private static final int AGAIN = 0;
   private static final int SKIPPED = 1 << 30;
@@ -99,6 +109,7 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
     PageSize size = block.hostPageSize();
     int most = reader ? pageCount : (int) Math.max(1, size.pagesIn(PIECE_BYTES));
     boolean skipped = false;
+    long againSinceNanos = 0;
     int done = 0;
     while (done < pageCount) {
       long page = firstPageIndex + done;
@@ -119,12 +130,19 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
         return trouble(block, page, done, placed);
       }
       if (placed == AGAIN) {
+        long nowNanos = System.nanoTime();
+        againSinceNanos = againSinceNanos == 0 ? nowNanos : againSinceNanos;
+        if (nowNanos - againSinceNanos > (reader ? READER_PATIENCE_NANOS : PATIENCE_NANOS)) {
+          return new PlaceResult.Refused(done, RESTLESS);
+        }
         try {
           source.awaitRead();
         } catch (IOException e) {
           return new PlaceResult.Refused(
               done, "events of the guest can't be read: " + e.getMessage());
         }
+      } else {
+        againSinceNanos = 0;
       }
       skipped |= (placed & SKIPPED) != 0;
       done += placed & ~SKIPPED;
@@ -321,7 +339,8 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
    * @return false if the kernel can't
    */
   public boolean poison(RamBlock block, long pageIndex) {
-    while (true) {
+    long endNanos = System.nanoTime() + READER_PATIENCE_NANOS;
+    while (System.nanoTime() < endNanos) {
       GuestSegments.Segment segment = memory.segments().holding(block, pageIndex);
       if (segment == null || pageIndex < segment.firstPageIndex()) {
         return true;
@@ -342,6 +361,7 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
       }
       return !(result instanceof UffdResult.Failed);
     }
+    return false;
   }
 
   /**
@@ -365,6 +385,7 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
 
   private boolean poisonRun(GuestSegments.Segment segment, long firstPage, long pageCount) {
     PageSize size = segment.block().hostPageSize();
+    long endNanos = System.nanoTime() + READER_PATIENCE_NANOS;
     long done = 0;
     while (done < pageCount) {
       long left = size.offsetOf(pageCount - done);
@@ -377,13 +398,16 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
           done++;
         }
         case UffdResult.Again _ -> {
+          if (System.nanoTime() > endNanos) {
+            return false;
+          }
           try {
             source.awaitRead();
           } catch (IOException e) {
             return false;
           }
         }
-        case UffdResult.TargetGone _ -> done++;
+        case UffdResult.TargetGone gone -> done = gone.processGone() ? pageCount : done + 1;
         case UffdResult.NoMemory _, UffdResult.SourceUnreadable _, UffdResult.Failed _ -> {
           return false;
         }
