@@ -76,7 +76,7 @@ public final class HandedOverMigrations implements MigrationControl {
 
   /** Where all guests together stand. */
   public MigrationStatus status() {
-    return statusOf(aggregate(guests.guests()));
+    return statusOf(aggregate(guests.guestsSoFar()));
   }
 
   private LoadStatus aggregate(List<GuestView> views) {
@@ -92,7 +92,7 @@ public final class HandedOverMigrations implements MigrationControl {
 
   @Override
   public MigrationInfo queryMigrate(MigrationSettings.View settings) {
-    List<GuestView> views = guests.guests();
+    List<GuestView> views = guests.guestsSoFar();
     Optional<String> errorDesc =
         views.stream()
             .filter(view -> view.errorDesc().isPresent())

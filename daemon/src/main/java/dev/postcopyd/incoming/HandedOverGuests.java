@@ -469,8 +469,13 @@ public final class HandedOverGuests
     }
   }
 
-  /** The guests that there are, and some of those that there were. */
+  /** The guests that there are, in the order in which they came. */
   public List<GuestView> guests() {
+    return members().stream().map(Member::view).toList();
+  }
+
+  /** Those too that there were since the snapshot was named, as far as they are remembered. */
+  public List<GuestView> guestsSoFar() {
     List<GuestView> views;
     List<Member> present;
     synchronized (this) {

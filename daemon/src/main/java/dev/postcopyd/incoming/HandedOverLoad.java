@@ -200,6 +200,9 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     }
     PostcopyEngine pageEngine =
         new PostcopyEngine(table, reader, pages, this, context.metrics(), faultOrder);
+    if (context.options().faultAround()) {
+      pageEngine.enableFaultAround();
+    }
     skipWhatIsDone(pageEngine, marks);
     engine = pageEngine;
     if (record.isFailed()) {

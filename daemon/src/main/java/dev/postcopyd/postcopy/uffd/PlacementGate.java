@@ -8,7 +8,7 @@ import java.util.concurrent.atomic.AtomicInteger;
  * <p>From the moment at which a REMOVE event has been read, the pages may vanish and be asked for
  * anew, and then they are zero. A loader that looked at the page's marks before the event was read
  * and makes its UFFDIO_COPY after it would bring the snapshot's bytes back: the kernel refuses a
- * placement only until the event is read (docs/adr/0015). So loaders look and place inside the
+ * placement only until the event is read (docs/adr/0019). So loaders look and place inside the
  * gate, and the gate is closed, and empty, while events are read and their marks made.
  *
  * <p>One thread closes and opens, any number enter and leave. Both sides wait by spinning and then

@@ -7,7 +7,7 @@ import java.util.List;
  * {@link QmpSchema#with}.
  */
 public final class OwnCommands {
-  /** The guests that have handed their memory over, and some of those that have ended. */
+  /** The guests that have handed their memory over and are still there. */
   public static final CommandSpec<NoArguments, List<HandedOverGuestInfo>> QUERY_GUESTS =
       CommandSpec.listing(
           QmpSchema.OWN_PREFIX + "query-guests", NoArguments.class, HandedOverGuestInfo.class);
