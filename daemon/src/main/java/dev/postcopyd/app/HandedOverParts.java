@@ -6,7 +6,7 @@ import dev.postcopyd.control.HandedOverMigrations;
 import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.handover.DescriptorKeeper;
 import dev.postcopyd.handover.HandoverListener;
-import dev.postcopyd.handover.ServiceManager;
+import dev.postcopyd.handover.ServiceSupervisor;
 import dev.postcopyd.incoming.HandedOverContext;
 import dev.postcopyd.incoming.HandedOverGuests;
 import dev.postcopyd.metrics.PostcopyMetrics;
@@ -27,7 +27,7 @@ final class HandedOverParts implements AutoCloseable {
 
   private final GuestSpec.HandedOver spec;
   private final Map<String, Integer> kept;
-  private final Optional<ServiceManager> manager;
+  private final Optional<ServiceSupervisor> manager;
   private final HandedOverGuests guests;
   private final HandedOverMigrations migrations;
   private @Nullable HandoverListener listener;
@@ -48,11 +48,11 @@ final class HandedOverParts implements AutoCloseable {
       Map<String, String> environment)
       throws IOException {
     this.spec = spec;
-    this.kept = ServiceManager.inherited(environment);
-    this.manager = ServiceManager.of(environment);
+    this.kept = ServiceSupervisor.inherited(environment);
+    this.manager = ServiceSupervisor.of(environment);
     DescriptorKeeper keeper =
         manager
-            .filter(ServiceManager::isKeeping)
+            .filter(ServiceSupervisor::isKeeping)
             .<DescriptorKeeper>map(found -> found)
             .orElse(DescriptorKeeper.NONE);
     if (!keeper.isKeeping() && spec.keepFd()) {
@@ -98,10 +98,10 @@ final class HandedOverParts implements AutoCloseable {
     log.info(
         "guests awaited socket={} descriptors={}",
         spec.socket().path(),
-        manager.filter(ServiceManager::isKeeping).isPresent() && spec.keepFd()
+        manager.filter(ServiceSupervisor::isKeeping).isPresent() && spec.keepFd()
             ? "kept"
             : "not kept");
-    manager.ifPresent(ServiceManager::ready);
+    manager.ifPresent(ServiceSupervisor::ready);
   }
 
   @Override

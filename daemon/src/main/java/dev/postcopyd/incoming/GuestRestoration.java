@@ -2,7 +2,7 @@ package dev.postcopyd.incoming;
 
 import dev.postcopyd.handover.DescriptorKeeper;
 import dev.postcopyd.handover.GuestRecord;
-import dev.postcopyd.handover.ServiceManager;
+import dev.postcopyd.handover.ServiceSupervisor;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.NativeFile;
@@ -63,7 +63,7 @@ final class GuestRestoration {
           guest(prefix).ifPresent(restored::add);
         } catch (IOException | RuntimeException e) {
           log.error("guest not restored guest={} reason=\"{}\"", prefix, e.getMessage(), e);
-          drop(ServiceManager.namesOf(kept, prefix));
+          drop(ServiceSupervisor.namesOf(kept, prefix));
         }
       }
     }
@@ -87,7 +87,7 @@ final class GuestRestoration {
   }
 
   private Optional<Restored> guest(String prefix) throws IOException {
-    List<String> names = ServiceManager.namesOf(kept, prefix);
+    List<String> names = ServiceSupervisor.namesOf(kept, prefix);
     GuestRecord record = GuestRecord.open(taken(prefix + STATE));
     try {
       int descriptor = taken(prefix + ".uffd");

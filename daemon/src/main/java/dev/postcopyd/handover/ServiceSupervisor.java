@@ -19,15 +19,15 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * A service manager that speaks systemd's protocol: messages to {@code NOTIFY_SOCKET}
+ * A supervisor of services that speaks systemd's protocol: messages to {@code NOTIFY_SOCKET}
  * (sd_notify(3), sd_pid_notify_with_fds(3)), and descriptors from 3 on at the start
  * (sd_listen_fds(3)).
  *
  * <p>Safe for any thread; sends wait for room in the manager's queue for a bounded time. Owns its
  * socket, which lives as long as the process.
  */
-public final class ServiceManager implements DescriptorKeeper {
-  private static final Logger log = LoggerFactory.getLogger(ServiceManager.class);
+public final class ServiceSupervisor implements DescriptorKeeper {
+  private static final Logger log = LoggerFactory.getLogger(ServiceSupervisor.class);
   private static final Pattern OURS = Pattern.compile("(g[0-9]{1,18}\\.[a-z0-9]+|snap\\.[0-9]{1,18})");
   private static final int FIRST_LISTEN_FD = 3;
   private static final int MAX_LISTEN_FDS = 65_536;
@@ -38,7 +38,7 @@ public final class ServiceManager implements DescriptorKeeper {
   private final boolean outlives;
   private final FdPassing passing = new FdPassing(1);
 
-  private ServiceManager(int socket, boolean keeping, boolean outlives) {
+  private ServiceSupervisor(int socket, boolean keeping, boolean outlives) {
     this.socket = socket;
     this.keeping = keeping;
     this.outlives = outlives;
@@ -50,14 +50,14 @@ public final class ServiceManager implements DescriptorKeeper {
    * @param environment {@code NOTIFY_SOCKET}; {@code FDSTORE}, how many descriptors it keeps; {@code
    *     POSTCOPYD_KEEPER}, that it is our own starter, which ends with the daemon's orderly end
    */
-  public static Optional<ServiceManager> of(Map<String, String> environment) {
+  public static Optional<ServiceSupervisor> of(Map<String, String> environment) {
     String path = environment.getOrDefault("NOTIFY_SOCKET", "");
     if (path.isEmpty()) {
       return Optional.empty();
     }
     try {
       return Optional.of(
-          new ServiceManager(
+          new ServiceSupervisor(
               UnixSocket.connectDatagram(path),
               positive(environment.getOrDefault("FDSTORE", "")),
               !environment.containsKey("POSTCOPYD_KEEPER")));
