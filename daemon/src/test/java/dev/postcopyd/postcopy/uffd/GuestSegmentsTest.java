@@ -85,15 +85,15 @@ class GuestSegmentsTest {
       model.put(1000 + i, high.firstPageIndex() + i);
     }
     for (int step = 0; step < 500; step++) {
-      long from = 95 + random.nextInt(1020);
-      long length = 1 + random.nextInt(8);
+      long from = 95L + random.nextInt(1020);
+      long length = 1L + random.nextInt(8);
       if (random.nextInt(10) == 0) {
         segments = segments.without(from * PAGE, (from + length) * PAGE);
         for (long page = from; page < from + length; page++) {
           model.remove(page);
         }
       } else {
-        long to = 2000 + random.nextInt(300) * 10L;
+        long to = 2000L + random.nextInt(300) * 10L;
         segments = segments.moved(from * PAGE, to * PAGE, length * PAGE);
         for (long page = 0; page < length; page++) {
           Long index = model.remove(from + page);
