@@ -70,7 +70,7 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
     this.marks = memory.marks();
     this.source = source;
     this.files = List.copyOf(files);
-    this.begunBefore = files.isEmpty() ? new long[0] : marks.begunAndNotReceived();
+    this.begunBefore = marks.begunAndNotReceived();
     long largestPage =
         memory.table().blocks().stream()
             .mapToLong(block -> block.hostPageSize().bytes())
@@ -204,7 +204,7 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
     if (from == 0 && huge) {
       count = 1;
     }
-    if (!files.isEmpty()) {
+    if (huge || !files.isEmpty()) {
       marks.markBegun(page, count);
     }
     long address = segment.addressOf(page);
@@ -251,12 +251,16 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
   /** There is a page already: of the guest's, or in the file behind it. */
   private int placeExisting(RamBlock block, long page, long address, long from) {
     long lengthBytes = block.hostPageSize().bytes();
+    boolean begun = (begunBefore[(int) (page >>> 6)] & (1L << page)) != 0;
     if (files.isEmpty()) {
+      if (!begun && isHuge(block) && !isInPageCache(address, lengthBytes)) {
+        return -Errno.ENOMEM;
+      }
       UffdResult _ = uffd.wake(address, lengthBytes);
       marks.markReceived(page, 1);
       return 1;
     }
-    if (filesAreOurs && (begunBefore[(int) (page >>> 6)] & (1L << page)) == 0) {
+    if (filesAreOurs && !begun) {
       try {
         files
             .get(block.index())
@@ -274,6 +278,16 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
     }
     marks.markReceived(page, 1);
     return 1;
+  }
+
+  /**
+   * Whether shared huge pages are there. Of huge pages the kernel says EEXIST also when it has none
+   * to give (hugetlb_mfill_atomic_pte, Linux 6.18), and private ones can't be told apart then; one
+   * that was never begun can hardly be there, and to take it for present would be wrong memory.
+   */
+  private boolean isInPageCache(long address, long lengthBytes) {
+    UffdResult shown = uffd.continuePages(address, lengthBytes, 0);
+    return shown instanceof UffdResult.Done || shown instanceof UffdResult.Exists;
   }
 
   /**
