@@ -75,6 +75,7 @@ final class HandedOverParts implements AutoCloseable {
                 spec.options()),
             spec.socket().maxGuests(),
             HandedOverMigrations.reportingTo(events, parts.settings()));
+    manager.ifPresent(found -> found.alreadyKept(kept.keySet()));
     guests.reserve(kept.keySet());
     migrations = new HandedOverMigrations(guests, fdSets);
   }

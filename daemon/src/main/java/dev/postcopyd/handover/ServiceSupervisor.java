@@ -9,10 +9,13 @@ import dev.postcopyd.posix.UnixSocket;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Collection;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import org.slf4j.Logger;
@@ -34,13 +37,14 @@ public final class ServiceSupervisor implements DescriptorKeeper {
   private static final long PATIENCE_NANOS = TimeUnit.SECONDS.toNanos(5);
 
   private final int socket;
-  private final boolean keeping;
+  private final long room;
   private final boolean outlives;
+  private final Set<String> kept = new HashSet<>();
   private final FdPassing passing = new FdPassing(1);
 
-  private ServiceSupervisor(int socket, boolean keeping, boolean outlives) {
+  private ServiceSupervisor(int socket, long room, boolean outlives) {
     this.socket = socket;
-    this.keeping = keeping;
+    this.room = room;
     this.outlives = outlives;
   }
 
@@ -59,7 +63,7 @@ public final class ServiceSupervisor implements DescriptorKeeper {
       return Optional.of(
           new ServiceSupervisor(
               UnixSocket.connectDatagram(path),
-              positive(environment.getOrDefault("FDSTORE", "")),
+              number(environment.getOrDefault("FDSTORE", "")),
               !environment.containsKey("POSTCOPYD_KEEPER")));
     } catch (IOException e) {
       log.warn("service manager not reached reason=\"{}\"", e.getMessage());
@@ -103,16 +107,28 @@ public final class ServiceSupervisor implements DescriptorKeeper {
     return kept;
   }
 
-  private static boolean positive(String number) {
+  private static long number(String text) {
     try {
-      return Long.parseLong(number) > 0;
+      return Math.max(0, Long.parseLong(text));
     } catch (NumberFormatException e) {
-      return false;
+      return 0;
     }
+  }
+
+  /** What is kept already, from before: it takes room. */
+  public synchronized void alreadyKept(Collection<String> names) {
+    kept.addAll(names);
   }
 
   @Override
   public synchronized void keep(Map<String, Integer> descriptors) throws IOException {
+    if (kept.size() + descriptors.size() > room) {
+      // Whoever keeps them drops what is too much, and says so to nobody here.
+      throw new IOException(
+          "there is no room for %d more descriptors with their keeper, which has %d of at most %d"
+              .formatted(descriptors.size(), kept.size(), room));
+    }
+    kept.addAll(descriptors.keySet());
     for (Map.Entry<String, Integer> descriptor : descriptors.entrySet()) {
       send(
           "FDSTORE=1\nFDPOLL=0\nFDNAME=" + descriptor.getKey(), descriptor.getValue().intValue());
@@ -139,6 +155,7 @@ public final class ServiceSupervisor implements DescriptorKeeper {
 
   @Override
   public synchronized void forget(List<String> names) {
+    names.forEach(kept::remove);
     try {
       for (String name : names) {
         send("FDSTOREREMOVE=1\nFDNAME=" + name);
@@ -159,12 +176,12 @@ public final class ServiceSupervisor implements DescriptorKeeper {
 
   @Override
   public boolean isKeeping() {
-    return keeping;
+    return room > 0;
   }
 
   @Override
   public boolean outlivesOrderlyEnd() {
-    return keeping && outlives;
+    return room > 0 && outlives;
   }
 
   private void send(String message, int... fds) throws IOException {

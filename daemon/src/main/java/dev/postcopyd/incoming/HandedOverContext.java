@@ -17,4 +17,10 @@ public record HandedOverContext(
     int eagerThreads,
     WorkingSetChoice workingSet,
     DescriptorKeeper keeper,
-    HandedOverOptions options) {}
+    HandedOverOptions options) {
+  /** For guests that an earlier daemon has left: they wait already. */
+  HandedOverContext withoutWarmUp() {
+    return new HandedOverContext(
+        metrics, handlers, () -> {}, eagerThreads, workingSet, keeper, options);
+  }
+}

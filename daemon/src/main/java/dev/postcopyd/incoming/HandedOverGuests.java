@@ -305,6 +305,10 @@ public final class HandedOverGuests
 
   /** Begins a guest's load; the snapshot has been retained for it. */
   private void start(Member member, ServedSnapshot snapshot) {
+    start(member, snapshot, context);
+  }
+
+  private void start(Member member, ServedSnapshot snapshot, HandedOverContext of) {
     try {
       member
           .guest
@@ -316,7 +320,7 @@ public final class HandedOverGuests
       // The guest is served all the same; only a later daemon could not go on with it.
       log.warn("guest={} reason=\"{}\"", member.guest.id(), e.getMessage());
     }
-    HandedOverLoad load = new HandedOverLoad(member.guest, snapshot, context, member.loader, this);
+    HandedOverLoad load = new HandedOverLoad(member.guest, snapshot, of, member.loader, this);
     member.load = load;
     var _ = member.loader.submit(new LoaderEvent.LoadRequested(load));
   }
@@ -349,7 +353,7 @@ public final class HandedOverGuests
       if (snapshot.isEmpty()) {
         snapshot = currentForOneMore();
       }
-      snapshot.ifPresent(named -> start(member, named));
+      snapshot.ifPresent(named -> start(member, named, context.withoutWarmUp()));
     }
   }
 
