@@ -15,6 +15,7 @@ import dev.postcopyd.page.PageSize;
 import dev.postcopyd.posix.Errno;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.posix.StreamEnd;
 import dev.postcopyd.postcopy.uffd.HandedOverMemory;
 import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
@@ -30,6 +31,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -48,12 +50,14 @@ public final class HandedOverGuests
   private static final Logger log = LoggerFactory.getLogger(HandedOverGuests.class);
   private static final int REMEMBERED = 64;
   private static final long CLOSE_SECONDS = 8;
+  private static final long WATCH_NANOS = 200_000_000L;
 
   private final HandedOverContext context;
   private final int maxGuests;
   private final AggregateStatus status;
   private final ExecutorService ends =
-      Executors.newSingleThreadExecutor(Thread.ofPlatform().name("guest-ends").daemon().factory());
+      Executors.newThreadPerTaskExecutor(
+          Thread.ofPlatform().name("guest-ends-", 0).daemon().factory());
   private final Map<Long, Member> members = new LinkedHashMap<>();
   private final Deque<GuestView> ended = new ArrayDeque<>();
   private @Nullable ServedSnapshot current;
@@ -68,6 +72,7 @@ public final class HandedOverGuests
     final LoadTimes times = new LoadTimes();
     final AutoCloseable metrics;
     volatile @Nullable HandedOverLoad load;
+    private boolean over;
 
     Member(HandedOverGuest guest) {
       this.guest = guest;
@@ -88,6 +93,35 @@ public final class HandedOverGuests
             .migrationEnded("incoming", after.status().name().toLowerCase(java.util.Locale.ROOT));
       }
       status.changed(guest.id(), after.status());
+    }
+
+    /** Looks for the end of a guest that waits for a snapshot; nobody else does. */
+    void watchWhileWaiting() {
+      Thread _ =
+          Thread.ofPlatform()
+              .name("waiting-g" + guest.id())
+              .daemon()
+              .start(() -> {
+                while (isWaiting()) {
+                  LockSupport.parkNanos(WATCH_NANOS);
+                }
+              });
+    }
+
+    private synchronized boolean isWaiting() {
+      if (over || load != null) {
+        return false;
+      }
+      if (guest.connection() >= 0 && StreamEnd.reached(guest.connection())) {
+        later(() -> end(guest.id(), "its connection has ended"));
+        return false;
+      }
+      return true;
+    }
+
+    /** Nobody looks at its descriptors any more. */
+    synchronized void over() {
+      over = true;
     }
 
     GuestView view() {
@@ -226,6 +260,8 @@ public final class HandedOverGuests
     status.changed(id, LoadStatus.SETUP);
     if (named != null) {
       start(member, named);
+    } else {
+      member.watchWhileWaiting();
     }
   }
 
@@ -353,7 +389,8 @@ public final class HandedOverGuests
       if (snapshot.isEmpty()) {
         snapshot = currentForOneMore();
       }
-      snapshot.ifPresent(named -> start(member, named, context.withoutWarmUp()));
+      snapshot.ifPresentOrElse(
+          named -> start(member, named, context.withoutWarmUp()), member::watchWhileWaiting);
     }
   }
 
@@ -401,7 +438,10 @@ public final class HandedOverGuests
         load.poisonMissing();
       }
       load.end();
+    } else if (forget) {
+      UnservedGuest.poison(member.guest);
     }
+    member.over();
     if (forget) {
       member.guest.forgetWith(context.keeper());
     }
@@ -443,6 +483,14 @@ public final class HandedOverGuests
         files.add(file.dup());
       }
       HandedOverGuest child = new HandedOverGuest(record, uffd, files, -1);
+      if (isFull()) {
+        parent.misbehaved("it forks although there are " + maxGuests + " guests already");
+        later(() -> {
+          UnservedGuest.poison(child);
+          child.close();
+        });
+        return;
+      }
       ServedSnapshot snapshot = parent.snapshot().retain();
       later(() -> adopt(child, snapshot));
     } catch (IOException | RuntimeException e) {
@@ -450,6 +498,10 @@ public final class HandedOverGuests
           "the child of guest {} can't be served, and finds zeros: {}", of.id(), e.getMessage(), e);
       FileDescriptors.close(descriptor);
     }
+  }
+
+  private synchronized boolean isFull() {
+    return members.size() >= maxGuests;
   }
 
   private void adopt(HandedOverGuest child, ServedSnapshot snapshot) {

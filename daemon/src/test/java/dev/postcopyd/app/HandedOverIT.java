@@ -254,6 +254,46 @@ class HandedOverIT {
     }
   }
 
+  @Test
+  void aGuestThatEndsWhileItWaitsIsForgotten() throws Exception {
+    start("", false, WorkingSetChoice.OFF);
+    try (UffdGuest guest = guest("--region", "size=16M")) {
+      awaitGuests(list -> list.size() == 1);
+      guest.kill();
+      long killed = System.nanoTime();
+      awaitGuests(JsonNode::isEmpty);
+      assertThat(TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - killed)).isLessThan(1_000);
+    }
+  }
+
+  /** The daemon ends before there is a snapshot: SIGBUS, and not zeros. */
+  @Test
+  void aGuestThatWaitsWhenTheDaemonEndsFindsNoZeros() throws Exception {
+    start("", false, WorkingSetChoice.OFF);
+    try (UffdGuest guest = guest("--region", "size=16M", "--close-uffd", "--commands")) {
+      assertThat(guest.line()).isEqualTo("ready");
+      awaitGuests(list -> list.size() == 1);
+      guest.tell("check 0 3");
+      daemon.orElseThrow().close();
+      assertThat(guest.line()).startsWith("sigbus");
+      assertThat(guest.command("check 0 4")).startsWith("sigbus");
+    }
+  }
+
+  @Test
+  void aDaemonThatEndsInTheMiddleLeavesNoZeros() throws Exception {
+    start(",eager=off");
+    try (UffdGuest guest = guest("--region", "size=16M", "--close-uffd", "--commands")) {
+      assertThat(guest.line()).isEqualTo("ready");
+      assertThat(guest.command("check 0 3")).startsWith("right snapshot");
+      assertThat(guest.command("remove 0 8 2")).isEqualTo("2");
+      daemon.orElseThrow().close();
+      assertThat(guest.command("check 0 3")).startsWith("right snapshot");
+      assertThat(guest.command("check 0 8")).startsWith("right zero");
+      assertThat(guest.command("check 0 4")).startsWith("sigbus");
+    }
+  }
+
   /** Recorded on one, brought in first for the next: at least 95 of 100 faults are gone. */
   @Test
   void theWorkingSetOfOneServesTheNext() throws Exception {
