@@ -15,8 +15,8 @@ import java.nio.file.Path;
  * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off]}: a migration destination
  * that somebody else drives. {@code qemu:PATH[,map.NAME=NAME...][,preempt=on|off]}: a stock QEMU
  * that is driven through its monitor. {@code uffd:PATH[,OPTION...]}: VMMs that hand their
- * userfaultfd over at a socket. The other kinds of guests that postcopyd's interface reserves
- * are refused by name.
+ * userfaultfd over at a socket. The other kinds of guests that postcopyd's interface reserves are
+ * refused by name.
  */
 public sealed interface GuestSpec {
   /**

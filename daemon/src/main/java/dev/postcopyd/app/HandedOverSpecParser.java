@@ -107,8 +107,7 @@ final class HandedOverSpecParser {
     } catch (NumberFormatException e) {
       // said below
     }
-    throw refused(
-        "%s: a number from 0 to %s".formatted(option, Integer.toString(most, radix)));
+    throw refused("%s: a number from 0 to %s".formatted(option, Integer.toString(most, radix)));
   }
 
   private IllegalArgumentException refused(String why) {

@@ -327,7 +327,9 @@ public final class GuestRecord implements SegmentJournal, AutoCloseable {
           number(object, "id"),
           parent == null ? Optional.empty() : Optional.of(parent.longValue()),
           new PeerCredentials(
-              (int) number(object, "pid"), (int) number(object, "uid"), (int) number(object, "gid")),
+              (int) number(object, "pid"),
+              (int) number(object, "uid"),
+              (int) number(object, "gid")),
           HandoverMessage.decode(required(object, "mappings")),
           (int) number(object, "memfds"));
     } catch (QmpParseException e) {

@@ -53,8 +53,8 @@ public final class HandoverListener implements AutoCloseable {
     void handedOver(HandedOver handedOver) throws IOException;
   }
 
-  private HandoverListener(
-      HandoverSocket spec, Guests guests, int listener, FileIdentity identity) throws IOException {
+  private HandoverListener(HandoverSocket spec, Guests guests, int listener, FileIdentity identity)
+      throws IOException {
     this.spec = spec;
     this.guests = guests;
     this.listener = listener;
@@ -91,8 +91,7 @@ public final class HandoverListener implements AutoCloseable {
   }
 
   private static void setOwners(HandoverSocket spec) throws IOException {
-    UserPrincipalLookupService names =
-        spec.path().getFileSystem().getUserPrincipalLookupService();
+    UserPrincipalLookupService names = spec.path().getFileSystem().getUserPrincipalLookupService();
     PosixFileAttributeView view =
         Files.getFileAttributeView(
             spec.path(), PosixFileAttributeView.class, LinkOption.NOFOLLOW_LINKS);
@@ -168,7 +167,9 @@ public final class HandoverListener implements AutoCloseable {
         });
   }
 
-  /** Out of descriptors, most likely: what there is to accept stays, and would be tried for ever. */
+  /**
+   * Out of descriptors, most likely: what there is to accept stays, and would be tried for ever.
+   */
   private static void pause() {
     try {
       Thread.sleep(100);

@@ -22,7 +22,9 @@ public final class HandoverMessage {
   /** The most mappings that a guest may have. */
   public static final int MAX_MAPPINGS = 256;
 
-  /** The highest address of user space with four levels of page tables, and far more than enough. */
+  /**
+   * The highest address of user space with four levels of page tables, and far more than enough.
+   */
   private static final long MAX_ADDRESS = 1L << 56;
 
   private static final int MAX_NAME_BYTES = 255;

@@ -98,7 +98,8 @@ final class HandoverReceiver {
       throw new HandoverException("more descriptors came than one message can have use for");
     }
     if (descriptors.isEmpty()) {
-      throw new HandoverException("no descriptor came with the message; the userfaultfd is missing");
+      throw new HandoverException(
+          "no descriptor came with the message; the userfaultfd is missing");
     }
     if (descriptors.size() != 1 && descriptors.size() != 1 + mappings) {
       throw new HandoverException(
@@ -122,7 +123,9 @@ final class HandoverReceiver {
         long leftNanos = deadlineNanos - System.nanoTime();
         if (leftNanos <= 0) {
           throw new HandoverException(
-              total == 0 ? "no message came in time" : "the message did not come to its end in time");
+              total == 0
+                  ? "no message came in time"
+                  : "the message did not come to its end in time");
         }
         poll.await(leftNanos);
         int count = passing.receive(connection, room.address(), PIECE_BYTES, fds);

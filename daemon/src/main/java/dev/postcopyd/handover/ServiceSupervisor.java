@@ -31,7 +31,8 @@ import org.slf4j.LoggerFactory;
  */
 public final class ServiceSupervisor implements DescriptorKeeper {
   private static final Logger log = LoggerFactory.getLogger(ServiceSupervisor.class);
-  private static final Pattern OURS = Pattern.compile("(g[0-9]{1,18}\\.[a-z0-9]+|snap\\.[0-9]{1,18})");
+  private static final Pattern OURS =
+      Pattern.compile("(g[0-9]{1,18}\\.[a-z0-9]+|snap\\.[0-9]{1,18})");
   private static final int FIRST_LISTEN_FD = 3;
   private static final int MAX_LISTEN_FDS = 65_536;
   private static final long PATIENCE_NANOS = TimeUnit.SECONDS.toNanos(5);
@@ -51,8 +52,9 @@ public final class ServiceSupervisor implements DescriptorKeeper {
   /**
    * The manager that this environment names, if it names one and it can be reached.
    *
-   * @param environment {@code NOTIFY_SOCKET}; {@code FDSTORE}, how many descriptors it keeps; {@code
-   *     POSTCOPYD_KEEPER}, that it is our own starter, which ends with the daemon's orderly end
+   * @param environment {@code NOTIFY_SOCKET}; {@code FDSTORE}, how many descriptors it keeps;
+   *     {@code POSTCOPYD_KEEPER}, that it is our own starter, which ends with the daemon's orderly
+   *     end
    */
   public static Optional<ServiceSupervisor> of(Map<String, String> environment) {
     String path = environment.getOrDefault("NOTIFY_SOCKET", "");
@@ -130,8 +132,7 @@ public final class ServiceSupervisor implements DescriptorKeeper {
     }
     kept.addAll(descriptors.keySet());
     for (Map.Entry<String, Integer> descriptor : descriptors.entrySet()) {
-      send(
-          "FDSTORE=1\nFDPOLL=0\nFDNAME=" + descriptor.getKey(), descriptor.getValue().intValue());
+      send("FDSTORE=1\nFDPOLL=0\nFDNAME=" + descriptor.getKey(), descriptor.getValue().intValue());
     }
     awaitBarrier();
   }

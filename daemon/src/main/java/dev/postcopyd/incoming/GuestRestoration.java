@@ -35,9 +35,7 @@ final class GuestRestoration {
   private final DescriptorKeeper keeper;
   private final Map<String, ServedSnapshot> snapshots = new HashMap<>();
 
-  /**
-   * A guest, and the snapshot that it is filled from, retained for it; without one it waits.
-   */
+  /** A guest, and the snapshot that it is filled from, retained for it; without one it waits. */
   record Restored(HandedOverGuest guest, Optional<ServedSnapshot> snapshot) {}
 
   GuestRestoration(Map<String, Integer> kept, DescriptorKeeper keeper) {

@@ -1,10 +1,10 @@
 package dev.postcopyd.incoming;
 
+import dev.postcopyd.handover.GuestMapping;
+import dev.postcopyd.handover.GuestRecord;
 import dev.postcopyd.loader.LoadStatus;
 import dev.postcopyd.loader.LoadTimes;
 import dev.postcopyd.loader.LoaderState;
-import dev.postcopyd.handover.GuestMapping;
-import dev.postcopyd.handover.GuestRecord;
 import dev.postcopyd.postcopy.Blocktime;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import java.util.Optional;
@@ -67,7 +67,9 @@ public record GuestView(
         who.peer().uid(),
         who.mappings().size(),
         state.status(),
-        state instanceof LoaderState.Failed failed ? Optional.of(failed.reason()) : Optional.empty(),
+        state instanceof LoaderState.Failed failed
+            ? Optional.of(failed.reason())
+            : Optional.empty(),
         who.mappings().stream().mapToLong(GuestMapping::sizeBytes).sum(),
         engine.map(of -> of.progress().dataBytes()).orElse(0L),
         engine.map(of -> of.progress().zeroBytes()).orElse(0L),

@@ -7,15 +7,10 @@ import dev.postcopyd.handover.HandedOver;
 import dev.postcopyd.handover.HandoverException;
 import dev.postcopyd.handover.HandoverListener;
 import dev.postcopyd.loader.LoadStatus;
-import dev.postcopyd.loader.LoadTimes;
-import dev.postcopyd.loader.Loader;
 import dev.postcopyd.loader.LoaderEvent;
 import dev.postcopyd.loader.LoaderState;
-import dev.postcopyd.page.PageSize;
-import dev.postcopyd.posix.Errno;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.NativeFile;
-import dev.postcopyd.posix.StreamEnd;
 import dev.postcopyd.postcopy.uffd.HandedOverMemory;
 import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
@@ -31,7 +26,6 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.locks.LockSupport;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -50,7 +44,6 @@ public final class HandedOverGuests
   private static final Logger log = LoggerFactory.getLogger(HandedOverGuests.class);
   private static final int REMEMBERED = 64;
   private static final long CLOSE_SECONDS = 8;
-  private static final long WATCH_NANOS = 200_000_000L;
 
   private final HandedOverContext context;
   private final int maxGuests;
@@ -58,76 +51,12 @@ public final class HandedOverGuests
   private final ExecutorService ends =
       Executors.newThreadPerTaskExecutor(
           Thread.ofPlatform().name("guest-ends-", 0).daemon().factory());
-  private final Map<Long, Member> members = new LinkedHashMap<>();
+  private final Map<Long, GuestMember> members = new LinkedHashMap<>();
   private final Deque<GuestView> ended = new ArrayDeque<>();
   private @Nullable ServedSnapshot current;
   private long nextGuest = 1;
   private long nextSnapshot = 1;
   private boolean closing;
-
-  /** A guest of the registry; without a load it waits for a snapshot. */
-  private final class Member implements Loader.StateListener {
-    final HandedOverGuest guest;
-    final Loader loader = new Loader();
-    final LoadTimes times = new LoadTimes();
-    final AutoCloseable metrics;
-    volatile @Nullable HandedOverLoad load;
-    private boolean over;
-
-    Member(HandedOverGuest guest) {
-      this.guest = guest;
-      this.metrics =
-          context
-              .metrics()
-              .exportGuest(
-                  guest.id(), () -> view().remainingBytes(), () -> (double) view().faults());
-      loader.addListener(times);
-      loader.addListener(this);
-    }
-
-    @Override
-    public void stateChanged(LoaderState before, LoaderState after) {
-      if (after instanceof LoaderState.Ended) {
-        context
-            .metrics()
-            .migrationEnded("incoming", after.status().name().toLowerCase(java.util.Locale.ROOT));
-      }
-      status.changed(guest.id(), after.status());
-    }
-
-    /** Looks for the end of a guest that waits for a snapshot; nobody else does. */
-    void watchWhileWaiting() {
-      Thread _ =
-          Thread.ofPlatform()
-              .name("waiting-g" + guest.id())
-              .daemon()
-              .start(() -> {
-                while (isWaiting()) {
-                  LockSupport.parkNanos(WATCH_NANOS);
-                }
-              });
-    }
-
-    private synchronized boolean isWaiting() {
-      if (over || load != null) {
-        return false;
-      }
-      if (guest.connection() >= 0 && StreamEnd.reached(guest.connection())) {
-        later(() -> end(guest.id(), "its connection has ended"));
-        return false;
-      }
-      return true;
-    }
-
-    /** Nobody looks at its descriptors any more. */
-    synchronized void over() {
-      over = true;
-    }
-
-    GuestView view() {
-      return GuestView.of(guest, loader.state(), times, Optional.ofNullable(load));
-    }
-  }
 
   /**
    * A registry without guests.
@@ -167,7 +96,7 @@ public final class HandedOverGuests
       boolean _ = opened.release();
       throw e;
     }
-    List<Member> waiting = new ArrayList<>();
+    List<GuestMember> waiting = new ArrayList<>();
     ServedSnapshot before;
     synchronized (this) {
       before = current;
@@ -178,7 +107,7 @@ public final class HandedOverGuests
     letGo(before);
     log.info("snapshot served uri={} waiting={}", uri, waiting.size());
     status.snapshotNamed();
-    for (Member member : waiting) {
+    for (GuestMember member : waiting) {
       start(member, opened.retain());
     }
   }
@@ -198,7 +127,7 @@ public final class HandedOverGuests
   }
 
   /** Their states are looked at without the monitor: a loader tells its listeners under a lock. */
-  private synchronized List<Member> members() {
+  private synchronized List<GuestMember> members() {
     return List.copyOf(members.values());
   }
 
@@ -222,12 +151,12 @@ public final class HandedOverGuests
       snapshot = current == null ? null : current.retain();
       id = nextGuest++;
     }
-    Member member;
+    GuestMember member;
     try {
       if (snapshot != null) {
         var _ = snapshot.layOut(handedOver.mappings());
       }
-      member = admit(id, handedOver);
+      member = newMember(GuestAdmission.admit(id, handedOver, context.keeper()));
     } catch (IOException | RuntimeException | Error e) {
       letGo(snapshot);
       throw e;
@@ -265,86 +194,12 @@ public final class HandedOverGuests
     }
   }
 
-  /** Looks at what came, and makes a guest of it; on failure the descriptors are the caller's. */
-  private Member admit(long id, HandedOver handedOver) throws IOException {
-    Userfaultfd uffd = Userfaultfd.adopt(handedOver.userfaultfd());
-    uffd.setNonBlocking(true);
-    for (GuestMapping mapping : handedOver.mappings()) {
-      checkRegistered(uffd, mapping);
-    }
-    checkFiles(handedOver);
-    GuestRecord record =
-        GuestRecord.create(
-            new GuestRecord.Identity(
-                id,
-                Optional.empty(),
-                handedOver.peer(),
-                handedOver.mappings(),
-                handedOver.memfds().size()));
-    HandedOverGuest guest =
-        new HandedOverGuest(
-            record, uffd, filesOf(handedOver.memfds()), handedOver.connection());
-    try {
-      guest.keepWith(context.keeper());
-    } catch (IOException e) {
-      guest.abandon();
-      throw e;
-    }
-    return new Member(guest);
-  }
-
-  private static void checkRegistered(Userfaultfd uffd, GuestMapping mapping)
-      throws HandoverException {
-    int errno =
-        HandedOverMemory.checkRegistered(
-            uffd, mapping.baseAddress(), mapping.sizeBytes(), mapping.pageSize().bytes());
-    if (errno == 0) {
-      return;
-    }
-    throw new HandoverException(
-        switch (errno) {
-          case Errno.ESRCH -> "the process of the userfaultfd has ended";
-          case Errno.ENOENT ->
-              "mapping %s is not mapped there, or not registered with the userfaultfd"
-                  .formatted(mapping);
-          case Errno.EINVAL ->
-              "mapping %s is not memory that can be filled with pages of %s"
-                  .formatted(mapping, mapping.pageSize());
-          default -> "mapping %s: %s".formatted(mapping, Errno.describe(errno));
-        });
-  }
-
-  private static void checkFiles(HandedOver handedOver) throws IOException {
-    for (int i = 0; i < handedOver.memfds().size(); i++) {
-      GuestMapping mapping = handedOver.mappings().get(i);
-      NativeFile file = NativeFile.adopt(handedOver.memfds().get(i), "memfd " + i);
-      boolean fits = file.isRegularFile() && file.sizeBytes() >= mapping.sizeBytes();
-      if (!fits) {
-        throw new HandoverException(
-            "descriptor %d is no memory file of at least %d bytes"
-                .formatted(i + 1, mapping.sizeBytes()));
-      }
-      if (!mapping.pageSize().equals(PageSize.SIZE_4K)) {
-        throw new HandoverException(
-            "mapping %s: a memfd is of use for pages of 4096 bytes only".formatted(mapping));
-      }
-    }
-  }
-
-  private static List<NativeFile> filesOf(List<Integer> descriptors) {
-    List<NativeFile> files = new ArrayList<>();
-    for (int i = 0; i < descriptors.size(); i++) {
-      files.add(NativeFile.adopt(descriptors.get(i), "memfd " + i));
-    }
-    return files;
-  }
-
   /** Begins a guest's load; the snapshot has been retained for it. */
-  private void start(Member member, ServedSnapshot snapshot) {
+  private void start(GuestMember member, ServedSnapshot snapshot) {
     start(member, snapshot, context);
   }
 
-  private void start(Member member, ServedSnapshot snapshot, HandedOverContext of) {
+  private void start(GuestMember member, ServedSnapshot snapshot, HandedOverContext of) {
     try {
       member
           .guest
@@ -380,7 +235,7 @@ public final class HandedOverGuests
   public void restore(Map<String, Integer> kept) {
     var restoration = new GuestRestoration(kept, context.keeper());
     for (GuestRestoration.Restored restored : restoration.restore()) {
-      Member member = new Member(restored.guest());
+      GuestMember member = newMember(restored.guest());
       synchronized (this) {
         members.put(restored.guest().id(), member);
       }
@@ -399,6 +254,11 @@ public final class HandedOverGuests
     later(() -> end(load.guest().id(), reason));
   }
 
+  private GuestMember newMember(HandedOverGuest guest) {
+    return new GuestMember(
+        guest, context.metrics(), status, reason -> later(() -> end(guest.id(), reason)));
+  }
+
   private void later(Runnable work) {
     try {
       ends.execute(work);
@@ -409,7 +269,7 @@ public final class HandedOverGuests
 
   /** Ends a guest: its load is cancelled if it goes on, and all that it had is given back. */
   private void end(long id, String reason) {
-    Member member;
+    GuestMember member;
     synchronized (this) {
       member = members.get(id);
     }
@@ -430,7 +290,7 @@ public final class HandedOverGuests
     letGoOf(member, true);
   }
 
-  private void letGoOf(Member member, boolean forget) {
+  private void letGoOf(GuestMember member, boolean forget) {
     HandedOverLoad load = member.load;
     if (load != null) {
       if (forget) {
@@ -444,11 +304,6 @@ public final class HandedOverGuests
     member.over();
     if (forget) {
       member.guest.forgetWith(context.keeper());
-    }
-    try {
-      member.metrics.close();
-    } catch (Exception e) {
-      log.debug("metrics of a guest not removed", e);
     }
     member.guest.close();
     letGo(load == null ? null : load.snapshot());
@@ -510,7 +365,7 @@ public final class HandedOverGuests
     } catch (IOException e) {
       log.warn("guest not kept guest={} reason=\"{}\"", child.id(), e.getMessage());
     }
-    Member member = new Member(child);
+    GuestMember member = newMember(child);
     synchronized (this) {
       members.put(child.id(), member);
     }
@@ -527,13 +382,13 @@ public final class HandedOverGuests
 
   /** The guests that there are, in the order in which they came. */
   public List<GuestView> guests() {
-    return members().stream().map(Member::view).toList();
+    return members().stream().map(GuestMember::view).toList();
   }
 
   /** Those too that there were since the snapshot was named, as far as they are remembered. */
   public List<GuestView> guestsSoFar() {
     List<GuestView> views;
-    List<Member> present;
+    List<GuestMember> present;
     synchronized (this) {
       views = new ArrayList<>(ended);
       present = List.copyOf(members.values());
@@ -548,7 +403,7 @@ public final class HandedOverGuests
    */
   @Override
   public void close() {
-    List<Member> rest;
+    List<GuestMember> rest;
     synchronized (this) {
       if (closing) {
         return;
@@ -565,7 +420,7 @@ public final class HandedOverGuests
       Thread.currentThread().interrupt();
     }
     DescriptorKeeper keeper = context.keeper();
-    for (Member member : rest) {
+    for (GuestMember member : rest) {
       HandedOverLoad load = member.load;
       if (load != null && keeper.outlivesOrderlyEnd()) {
         load.leave();

@@ -10,7 +10,6 @@ import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.postcopy.EagerLoader;
 import dev.postcopyd.postcopy.EngineListener;
 import dev.postcopyd.postcopy.FaultOrder;
-import dev.postcopyd.postcopy.FaultSink;
 import dev.postcopyd.postcopy.FaultThread;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
@@ -63,7 +62,6 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
   private volatile boolean gone;
   private volatile boolean failedHere;
   private volatile boolean leaving;
-  private boolean signalled;
 
   /** What a guest's events mean beyond the guest. Called on its fault thread; must return soon. */
   interface Family {
@@ -170,7 +168,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     }
     FaultThread thread =
         FaultThread.withoutEngine(
-            faults, new Refusing(handedOver, pages), this::loadFailed, "faults-g" + guest.id());
+            faults, refusing(handedOver, faults, pages), this::loadFailed, "faults-g" + guest.id());
     faultThread = thread;
     thread.start();
   }
@@ -186,8 +184,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
             guest.userfaultfd(), table, record.segments(table), marks, record.events(), record);
     // Before the engine is made, which begins with what is known then.
     handedOver.applyLeftEvents(this);
-    HandedOverFaultSource faults =
-        new HandedOverFaultSource(handedOver, guest.connection(), this);
+    HandedOverFaultSource faults = new HandedOverFaultSource(handedOver, guest.connection(), this);
     faultSource = faults;
     HandedOverPagePlacer pages = new HandedOverPagePlacer(handedOver, faults, guest.files());
     memory = handedOver;
@@ -344,7 +341,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     HandedOverPagePlacer pages = placer;
     HandedOverFaultSource faults = faultSource;
     if (handedOver != null && pages != null && faults != null) {
-      faults.handOverTo(new Settled(pages));
+      faults.handOverTo(new SettledGuest(pages));
       if (!handedOver.unregister()) {
         log.info("guest stays registered guest={}", guest.id());
       }
@@ -361,7 +358,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     HandedOverPagePlacer pages = placer;
     HandedOverFaultSource faults = faultSource;
     if (!gone && !leaving && handedOver != null && pages != null && faults != null) {
-      faults.handOverTo(new Refusing(handedOver, pages));
+      faults.handOverTo(refusing(handedOver, faults, pages));
       handedOver.wakeAll();
     } else {
       stopFaultThread();
@@ -394,68 +391,16 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
   void poisonMissing() {
     HandedOverMemory handedOver = memory;
     HandedOverPagePlacer pages = placer;
-    if (handedOver == null || pages == null || handedOver.isProcessGone()) {
+    HandedOverFaultSource faults = faultSource;
+    if (handedOver == null || pages == null || faults == null || handedOver.isProcessGone()) {
       return;
     }
-    if (!pages.poisonMissing()) {
-      signalPeer();
-    }
+    refusing(handedOver, faults, pages).poisonAll();
   }
 
-  private void signalPeer() {
-    synchronized (this) {
-      if (signalled) {
-        return;
-      }
-      signalled = true;
-    }
-    try {
-      guest.signal(context.options().signal());
-      log.warn(
-          "guest signalled guest={} pid={} signal={} reason=\"a page can't be had, nor can it be poisoned\"",
-          guest.id(),
-          guest.record().identity().peer().pid(),
-          context.options().signal());
-    } catch (IOException e) {
-      log.error(
-          "guest waits for ever guest={} reason=\"a page can't be had, nor can it be poisoned, and its process can't be signalled: {}\"",
-          guest.id(),
-          e.getMessage());
-    }
-  }
-
-  /** Answers faults after the load: what counts as received is zero if it is missing. */
-  private record Settled(HandedOverPagePlacer pages) implements FaultSink {
-    @Override
-    public void fault(RamBlock block, long pageIndex, int threadId, long faultNanos) {
-      pages.wake(block, pageIndex);
-    }
-
-    @Override
-    public void guestGone(String reason) {}
-  }
-
-  /** Answers faults of a guest whose load has failed. */
-  private final class Refusing implements FaultSink {
-    private final HandedOverMemory handedOver;
-    private final HandedOverPagePlacer pages;
-
-    Refusing(HandedOverMemory handedOver, HandedOverPagePlacer pages) {
-      this.handedOver = handedOver;
-      this.pages = pages;
-    }
-
-    @Override
-    public void fault(RamBlock block, long pageIndex, int threadId, long faultNanos) {
-      if (handedOver.marks().isDone(pageIndex)) {
-        pages.wake(block, pageIndex);
-      } else if (!pages.poison(block, pageIndex)) {
-        signalPeer();
-      }
-    }
-
-    @Override
-    public void guestGone(String reason) {}
+  private RefusedGuest refusing(
+      HandedOverMemory handedOver, HandedOverFaultSource faults, HandedOverPagePlacer pages) {
+    return new RefusedGuest(guest, handedOver, faults, pages, context.options().signal());
   }
 
   private void stopEagerLoader() {

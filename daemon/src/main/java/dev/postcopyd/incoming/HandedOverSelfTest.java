@@ -69,8 +69,7 @@ public final class HandedOverSelfTest {
         } catch (UffdException e) {
           return;
         }
-        uffd.register(
-            memory.address(), memory.lengthBytes(), EnumSet.of(RegisterMode.MISSING));
+        uffd.register(memory.address(), memory.lengthBytes(), EnumSet.of(RegisterMode.MISSING));
         load(contents, memory, uffd);
       }
     }
@@ -140,8 +139,7 @@ public final class HandedOverSelfTest {
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
     }
-    throw new IOException(
-        "self-test: not all pages arrived within " + DEADLINE_SECONDS + " s");
+    throw new IOException("self-test: not all pages arrived within " + DEADLINE_SECONDS + " s");
   }
 
   /** Touches one page after the other in a plain downcall, and gives some back before. */

@@ -54,9 +54,8 @@ final class UnservedGuest {
       }
       try (HandedOverFaultSource faults = new HandedOverFaultSource(memory, -1, NOBODY);
           HandedOverPagePlacer pages = new HandedOverPagePlacer(memory, faults, guest.files())) {
-        if (!pages.poisonMissing()) {
-          guest.signal(HandedOverOptions.DEFAULT_SIGNAL);
-        }
+        new RefusedGuest(guest, memory, faults, pages, HandedOverOptions.DEFAULT_SIGNAL)
+            .poisonAll();
       }
     } catch (IOException e) {
       log.error(

@@ -162,15 +162,15 @@ public final class PostcopyMetrics {
   }
 
   /**
-   * Shows figures of one guest, labelled with its number, until the answer is closed.
+   * Shows figures of one guest, labelled with its number, until the answer is run.
    *
    * @param remainingBytes of its memory, not there yet
    * @param faults pages that it had to wait for
    */
-  public AutoCloseable exportGuest(
-      long guest, DoubleSupplier remainingBytes, DoubleSupplier faults) {
+  public Runnable exportGuest(long guest, DoubleSupplier remainingBytes, DoubleSupplier faults) {
     Gauge remaining =
-        Gauge.builder("postcopyd.guest.remaining.bytes", remainingBytes, DoubleSupplier::getAsDouble)
+        Gauge.builder(
+                "postcopyd.guest.remaining.bytes", remainingBytes, DoubleSupplier::getAsDouble)
             .description("Memory of a guest that is not there yet")
             .tags("guest", Long.toString(guest))
             .strongReference(true)

@@ -155,9 +155,9 @@ public final class PostcopyEngine implements FaultSink, PageSink {
 
   /**
    * Fetches the rest of the 64 KiB around a page that has just been placed, if some of it is there
-   * already. Whoever touches a fourth page there is likely to touch more, and from the sixth on this
-   * is cheaper than faults one by one; who touches pages far from each other never gets here. The
-   * page itself came first, so that nobody waits for its neighbours.
+   * already. Whoever touches a fourth page there is likely to touch more, and from the sixth on
+   * this is cheaper than faults one by one; who touches pages far from each other never gets here.
+   * The page itself came first, so that nobody waits for its neighbours.
    */
   private void fetchAround(RamBlock block, long pageIndex) {
     long first = pageIndex & -AROUND_PAGES;

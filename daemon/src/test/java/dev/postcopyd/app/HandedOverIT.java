@@ -105,8 +105,7 @@ class HandedOverIT {
                     .withWorkingSet(workingSet)));
     client =
         Optional.of(
-            QmpClient.connectAndNegotiate(
-                UnixDomainSocketAddress.of(qmp), Duration.ofSeconds(30)));
+            QmpClient.connectAndNegotiate(UnixDomainSocketAddress.of(qmp), Duration.ofSeconds(30)));
   }
 
   private void start(String options) throws IOException, QmpException {
@@ -168,8 +167,8 @@ class HandedOverIT {
     try (UffdGuest guest = guest("--region", "size=16M", "--commands")) {
       assertThat(guest.line()).isEqualTo("ready");
       JsonNode only =
-          awaitGuests(
-                  list -> list.size() == 1 && list.get(0).path("status").asString().equals("completed"))
+          awaitGuests(list ->
+                  list.size() == 1 && list.get(0).path("status").asString().equals("completed"))
               .get(0);
       assertThat(only.path("pid").asLong()).isEqualTo(guest.pid());
       assertThat(only.path("remaining").asLong(-1)).isZero();
@@ -228,11 +227,10 @@ class HandedOverIT {
         assertThat(clone.line()).isEqualTo("ready");
       }
       clones.getFirst().kill();
-      awaitGuests(
-          list ->
-              list.size() == 5
-                  && list.valueStream()
-                      .allMatch(guest -> guest.path("status").asString().equals("completed")));
+      awaitGuests(list ->
+          list.size() == 5
+              && list.valueStream()
+                  .allMatch(guest -> guest.path("status").asString().equals("completed")));
       for (UffdGuest clone : clones.subList(1, 6)) {
         assertThat(clone.command("verify")).isEqualTo(PAGES + " right 0 wrong 0 sigbus");
       }
@@ -246,7 +244,8 @@ class HandedOverIT {
   void aGuestThatComesBeforeTheSnapshotWaitsForIt() throws Exception {
     start("", false, WorkingSetChoice.OFF);
     try (UffdGuest guest = guest("--region", "size=16M")) {
-      awaitGuests(list -> list.size() == 1 && list.get(0).path("status").asString().equals("setup"));
+      awaitGuests(
+          list -> list.size() == 1 && list.get(0).path("status").asString().equals("setup"));
       assertThat(guest.isAlive()).isTrue();
       PackagedDaemon.enable(client.orElseThrow(), "mapped-ram", "postcopy-ram", "events");
       PackagedDaemon.load(client.orElseThrow(), snapshot);
@@ -305,7 +304,8 @@ class HandedOverIT {
     }
     awaitGuests(JsonNode::isEmpty);
     try (UffdGuest clone = guest(touching)) {
-      assertThat(awaitGuests(list -> list.size() == 1).get(0).path("status").asString()).isNotEmpty();
+      assertThat(awaitGuests(list -> list.size() == 1).get(0).path("status").asString())
+          .isNotEmpty();
       long after = right(clone).path("kernel-faults").asLong();
       assertThat(after).as("faults, where there were %d", before).isLessThan(before / 20);
     }

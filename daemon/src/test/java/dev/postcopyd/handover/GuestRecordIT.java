@@ -33,8 +33,7 @@ class GuestRecordIT {
       record.setSnapshot(new GuestRecord.SnapshotNote("snap.4", "file:/x,offset=5", 5));
       List<GuestSegments.Segment> moved =
           new ArrayList<>(record.segments(table).all().subList(1, 2));
-      moved.add(
-          new GuestSegments.Segment(4096, 4096 * 3, table.blocks().getFirst(), 10));
+      moved.add(new GuestSegments.Segment(4096, 4096 * 3, table.blocks().getFirst(), 10));
       assertThat(record.write(new GuestSegments(moved, 2))).isTrue();
       assertThat(record.write(new GuestSegments(moved.subList(1, 2), 2))).isTrue();
       record.setFailed();

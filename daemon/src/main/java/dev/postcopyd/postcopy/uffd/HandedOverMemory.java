@@ -216,8 +216,7 @@ public final class HandedOverMemory {
       Userfaultfd uffd, long address, long lengthBytes, long pageSizeBytes) {
     int errno = checkWhole(uffd, address, lengthBytes, pageSizeBytes);
     // Huge pages are not filled in part; what can be is none.
-    boolean small =
-        !(uffd.copy(address, UNREADABLE, SMALL_PAGE, 0) instanceof UffdResult.Failed);
+    boolean small = !(uffd.copy(address, UNREADABLE, SMALL_PAGE, 0) instanceof UffdResult.Failed);
     return errno == 0 && small && pageSizeBytes > SMALL_PAGE ? Errno.EINVAL : errno;
   }
 

@@ -15,8 +15,8 @@ import java.io.IOException;
 import java.util.List;
 
 /**
- * Places pages into a guest that has handed its userfaultfd over, by UFFDIO_COPY, ZEROPAGE,
- * CONTINUE and POISON.
+ * Places pages into a guest that has handed its userfaultfd over, by UFFDIO_COPY, ZEROPAGE and
+ * CONTINUE.
  *
  * <p>A page that the guest has given back is never placed from the snapshot: whoever places looks
  * at its mark and makes the call inside the gate, piece by piece, so that the reader of events
@@ -343,89 +343,6 @@ public final class HandedOverPagePlacer implements PagePlacer, AutoCloseable {
     }
     if (!(result instanceof UffdResult.Done)) {
       UffdResult _ = uffd.wake(address, lengthBytes);
-    }
-    return true;
-  }
-
-  /**
-   * Makes a page that can't be had raise SIGBUS, and whoever waits for it with it.
-   *
-   * @return false if the kernel can't
-   */
-  public boolean poison(RamBlock block, long pageIndex) {
-    long endNanos = System.nanoTime() + READER_PATIENCE_NANOS;
-    while (System.nanoTime() < endNanos) {
-      GuestSegments.Segment segment = memory.segments().holding(block, pageIndex);
-      if (segment == null || pageIndex < segment.firstPageIndex()) {
-        return true;
-      }
-      long address = segment.addressOf(pageIndex);
-      long lengthBytes = block.hostPageSize().bytes();
-      UffdResult result = uffd.poison(address, lengthBytes, 0);
-      if (result instanceof UffdResult.Again) {
-        try {
-          source.awaitRead();
-        } catch (IOException e) {
-          return false;
-        }
-        continue;
-      }
-      if (result instanceof UffdResult.Exists) {
-        UffdResult _ = uffd.wake(address, lengthBytes);
-      }
-      return !(result instanceof UffdResult.Failed);
-    }
-    return false;
-  }
-
-  /**
-   * Makes every page that has not come raise SIGBUS, by the fewest calls.
-   *
-   * @return false if the kernel can't
-   */
-  public boolean poisonMissing() {
-    for (GuestSegments.Segment segment : memory.segments().all()) {
-      long page = segment.firstPageIndex();
-      while (page < segment.endPageIndex()) {
-        long run = marks.runOfDone(page, segment.endPageIndex() - page);
-        if (!marks.isDone(page) && !poisonRun(segment, page, run)) {
-          return false;
-        }
-        page += run;
-      }
-    }
-    return true;
-  }
-
-  private boolean poisonRun(GuestSegments.Segment segment, long firstPage, long pageCount) {
-    PageSize size = segment.block().hostPageSize();
-    long endNanos = System.nanoTime() + READER_PATIENCE_NANOS;
-    long done = 0;
-    while (done < pageCount) {
-      long left = size.offsetOf(pageCount - done);
-      UffdResult result = uffd.poison(segment.addressOf(firstPage + done), left, 0);
-      switch (result) {
-        case UffdResult.Done _ -> done = pageCount;
-        case UffdResult.Partial partial -> done += size.pagesIn(partial.bytesDone());
-        case UffdResult.Exists _ -> {
-          UffdResult _ = uffd.wake(segment.addressOf(firstPage + done), size.bytes());
-          done++;
-        }
-        case UffdResult.Again _ -> {
-          if (System.nanoTime() > endNanos) {
-            return false;
-          }
-          try {
-            source.awaitRead();
-          } catch (IOException e) {
-            return false;
-          }
-        }
-        case UffdResult.TargetGone gone -> done = gone.processGone() ? pageCount : done + 1;
-        case UffdResult.NoMemory _, UffdResult.SourceUnreadable _, UffdResult.Failed _ -> {
-          return false;
-        }
-      }
     }
     return true;
   }

@@ -20,8 +20,7 @@ class GuestSegmentsTest {
   private final RamBlockTable table = table();
   private final RamBlock low = table.blocks().get(0);
   private final RamBlock high = table.blocks().get(1);
-  private final GuestSegments whole =
-      GuestSegments.of(table, new long[] {100 * PAGE, 1000 * PAGE});
+  private final GuestSegments whole = GuestSegments.of(table, new long[] {100 * PAGE, 1000 * PAGE});
 
   private static RamBlockTable table() {
     RamBlockTable.Builder builder = RamBlockTable.builder();

@@ -23,16 +23,17 @@ class PlacementGateTest {
     List<Thread> placers = new ArrayList<>();
     for (int i = 0; i < 3; i++) {
       placers.add(
-          Thread.ofPlatform().start(() -> {
-            while (!stop.get()) {
-              gate.enter();
-              if (closed.get()) {
-                violations.incrementAndGet();
-              }
-              passages.incrementAndGet();
-              gate.leave();
-            }
-          }));
+          Thread.ofPlatform()
+              .start(() -> {
+                while (!stop.get()) {
+                  gate.enter();
+                  if (closed.get()) {
+                    violations.incrementAndGet();
+                  }
+                  passages.incrementAndGet();
+                  gate.leave();
+                }
+              }));
     }
     for (int i = 0; i < 20_000; i++) {
       gate.close();
