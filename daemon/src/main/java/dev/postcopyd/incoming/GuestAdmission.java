@@ -44,8 +44,7 @@ final class GuestAdmission {
                 handedOver.mappings(),
                 handedOver.memfds().size()));
     HandedOverGuest guest =
-        new HandedOverGuest(
-            record, uffd, filesOf(handedOver.memfds()), handedOver.connection());
+        new HandedOverGuest(record, uffd, filesOf(handedOver.memfds()), handedOver.connection());
     try {
       guest.keepWith(keeper);
     } catch (IOException e) {
