@@ -60,8 +60,8 @@ static bool obey(const char *line) {
         uint64_t wrong = wrong_pages + sigbus_count;
         fork_guest();
         puts(wrong == wrong_pages + sigbus_count ? "right" : "wrong");
-    } else if (strcmp(command, "verify") == 0) {
-        verify_everything();
+    } else if (strcmp(command, "verify") == 0 || strcmp(command, "verify-touched") == 0) {
+        strcmp(command, "verify") == 0 ? verify_everything() : verify_touched();
         printf("%llu right %llu wrong %llu sigbus\n", (unsigned long long)verified_pages,
                (unsigned long long)wrong_pages, (unsigned long long)sigbus_count);
     } else if (strcmp(command, "run") == 0) {

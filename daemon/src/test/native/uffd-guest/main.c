@@ -69,7 +69,8 @@ static const char help[] =
     "  --timeout S       end with 5 after so many seconds (default 60), and say which thread waits where\n"
     "  --commands        obey lines on standard input, each answered with one line, beginning with 'ready':\n"
     "                    check R PAGE · write R PAGE · remove R PAGE COUNT · remap R PIECE · unmap R PIECE · fork ·\n"
-    "                    run · verify · peer MILLIS · disconnect · quit; R is the number of a region, from 0\n"
+    "                    run · verify · verify-touched · peer MILLIS · disconnect · quit; R is the number of a\n"
+    "                    region, from 0\n"
     "  --hostile MODE    send what must not be served, with\n";
 
 static const char help_end[] =

@@ -78,10 +78,10 @@ final class HandoverAround implements BenchmarkTable {
     try (HandoverHandler handler = HandoverHandler.start(workbench, Peer.JAVA, file, 0, options);
         HandedOverGuest guest = HandedOverGuest.start(workbench, handler.socket(), guestOptions)) {
       guest.awaitReady();
-      Settling.sleep(200);
+      handler.awaitServing();
       handler.pinFaultThreads(0);
       Measurements measured = guest.run();
-      guest.verify();
+      guest.verifyTouched();
       guest.end();
       return measured;
     }

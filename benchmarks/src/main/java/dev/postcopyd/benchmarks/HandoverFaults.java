@@ -103,11 +103,10 @@ final class HandoverFaults implements BenchmarkTable {
         HandedOverGuest guest =
             HandedOverGuest.start(workbench, handler.socket(), scene.guestOptions())) {
       guest.awaitReady();
-      // The handler takes the guest in.
-      Settling.sleep(200);
+      handler.awaitServing();
       handler.pinFaultThreads(scene.faultCpu());
       Measurements measured = guest.run();
-      guest.verify();
+      guest.verifyTouched();
       guest.end();
       return measured;
     }

@@ -107,6 +107,24 @@ final class HandoverHandler implements AutoCloseable {
     }
   }
 
+  /** Waits until the one guest is served; C's handler serves it as soon as it has come. */
+  void awaitServing() throws IOException {
+    for (int patience = 500; daemon != null && !isServing(); patience--) {
+      if (patience == 0) {
+        throw new IOException("the guest is not served: " + guests());
+      }
+      Settling.sleep(10);
+    }
+    // What goes on in the first moments is the first touches' business.
+    Settling.sleep(100);
+  }
+
+  private boolean isServing() throws IOException {
+    JsonNode guests = guests();
+    return guests.size() == 1
+        && guests.get(0).path("status").asString("").matches("postcopy-active|completed");
+  }
+
   /** How many guests are there that miss nothing any more. */
   int loadedGuests() throws IOException {
     int loaded = 0;
