@@ -49,12 +49,13 @@ class ArchitectureTest {
       guest               -> page, stream, posix, uffd, monitor, qmp.message, qmp.codec
       fds                 -> posix, posix.abi
       postcopy            -> page, metrics
-      postcopy.uffd       -> postcopy, page, posix, uffd
+      postcopy.uffd       -> postcopy, page, posix, uffd, uffd.abi
       postcopy.memory     -> postcopy, page, posix
       postcopy.mappedram  -> postcopy, page, snapshot, posix
       postcopy.migration  -> postcopy, page, stream, posix
+      handover            -> page, posix, uffd, postcopy.uffd, qmp.codec
       loader              -> postcopy, page, metrics
-      incoming            -> loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
+      incoming            -> handover, loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
       control             -> loader, incoming, outgoing, postcopy, guest, monitor, workingset, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
       app                 -> *

@@ -27,7 +27,8 @@ record Workbench(
   static final long MIB = 1L << 20;
   static final long GIB = 1L << 30;
 
-  private static final List<String> C_PROGRAMS = List.of("client", "handler", "source", "prepare");
+  private static final List<String> C_PROGRAMS =
+      List.of("client", "handler", "source", "prepare", "uffd-handler");
 
   static Workbench prepare(Path root, int rounds, boolean quick, @Nullable String only)
       throws IOException {

@@ -7,6 +7,7 @@ import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.control.StreamLoads;
 import dev.postcopyd.guest.QemuReadiness;
 import dev.postcopyd.incoming.FaultPathSelfTest;
+import dev.postcopyd.incoming.HandedOverSelfTest;
 import dev.postcopyd.incoming.IncomingContext;
 import dev.postcopyd.incoming.LoadTrace;
 import dev.postcopyd.incoming.PausedLoadFile;
@@ -61,6 +62,7 @@ final class GuestParts implements AutoCloseable {
       case GuestSpec.Memory _ -> _ -> testFaultPath();
       case GuestSpec.Stream _ -> _ -> StreamPathSelfTest.run();
       case GuestSpec.Qemu _ -> QemuPathSelfTest::run;
+      case GuestSpec.HandedOver _ -> _ -> HandedOverSelfTest.run();
     };
   }
 
@@ -68,6 +70,7 @@ final class GuestParts implements AutoCloseable {
   private static void testFaultPath() throws IOException {
     FaultPathSelfTest.run();
     if (Boolean.getBoolean("postcopyd.training")) {
+      HandedOverSelfTest.run();
       QemuPathSelfTest.run(() -> false);
     }
   }
@@ -80,6 +83,9 @@ final class GuestParts implements AutoCloseable {
       // The userfaultfd is on the other side.
       case GuestSpec.Stream _ ->
           new MigrationSettings(HonouredCapabilities.STREAM_GUEST, () -> null);
+      // The userfaultfd is the VMM's, which needs the right to it.
+      case GuestSpec.HandedOver _ ->
+          new MigrationSettings(HonouredCapabilities.HANDED_OVER_GUEST, () -> null);
       // QEMU judges.
       case GuestSpec.Qemu _ -> new MigrationSettings(HonouredCapabilities.all("qemu"), () -> null);
     };
@@ -108,6 +114,7 @@ final class GuestParts implements AutoCloseable {
               () -> settings.view().parameters().maxPostcopyBandwidth(),
               config.workingSet(),
               loadTrace());
+      case GuestSpec.HandedOver _ -> GuestLoads.none("uffd");
       case GuestSpec.Qemu qemu ->
           new QemuLoads(
               Objects.requireNonNull(monitor),

@@ -17,7 +17,7 @@ final class GuestSpecParser {
   private static final String STREAM = "stream:";
   private static final String PAGE_SIZE = "page-size";
   private static final String QEMU = "qemu:";
-  private static final List<String> RESERVED = List.of("uffd:", "file:");
+  private static final List<String> RESERVED = List.of("file:");
 
   private final String text;
   private final Map<String, PageSize> pageSizes = new HashMap<>();
@@ -45,6 +45,9 @@ final class GuestSpecParser {
   GuestSpec parse() {
     List<String> parts = List.of(text.split(",", -1));
     String first = parts.getFirst();
+    if (first.startsWith(HandedOverSpecParser.PREFIX)) {
+      return new HandedOverSpecParser(text).parse();
+    }
     Kind kind = kind(first);
     for (String option : parts.subList(1, parts.size())) {
       parseOption(option, kind);
@@ -64,7 +67,7 @@ final class GuestSpecParser {
         throw new IllegalArgumentException(
             "--guest "
                 + first
-                + ": this version of postcopyd has the guests 'memory', 'qemu:MONITOR' and 'stream:URI' only");
+                + ": this version of postcopyd has the guests 'memory', 'qemu:MONITOR', 'stream:URI' and 'uffd:PATH' only");
       }
     }
     if (first.equals("memory")) {
@@ -77,7 +80,7 @@ final class GuestSpecParser {
     throw new IllegalArgumentException(
         "--guest "
             + first
-            + ": unknown kind of guest; this version has 'memory', 'qemu:MONITOR' and 'stream:URI'");
+            + ": unknown kind of guest; this version has 'memory', 'qemu:MONITOR', 'stream:URI' and 'uffd:PATH'");
   }
 
   private GuestSpec stream(String uri) {

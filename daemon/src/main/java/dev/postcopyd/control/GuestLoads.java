@@ -68,6 +68,26 @@ public interface GuestLoads {
       NamedDescriptors descriptors,
       Optional<Boolean> exitOnError) {}
 
+  /** No loads of this kind: a guest that has commands of its own for them. */
+  static GuestLoads none(String guestName) {
+    return new GuestLoads() {
+      @Override
+      public String guestName() {
+        return guestName;
+      }
+
+      @Override
+      public boolean isOurs() {
+        return false;
+      }
+
+      @Override
+      public SnapshotLoad create(Order order) throws QmpException {
+        throw new QmpException("the guest '" + guestName + "' is not loaded so");
+      }
+    };
+  }
+
   /** Loads into the daemon's own memory. */
   static GuestLoads memory(IncomingContext context) {
     return new GuestLoads() {

@@ -4,6 +4,7 @@ import static dev.postcopyd.posix.abi.PosixConstants.AF_UNIX;
 import static dev.postcopyd.posix.abi.PosixConstants.AT_FDCWD;
 import static dev.postcopyd.posix.abi.PosixConstants.SHUT_WR;
 import static dev.postcopyd.posix.abi.PosixConstants.SOCK_CLOEXEC;
+import static dev.postcopyd.posix.abi.PosixConstants.SOCK_DGRAM;
 import static dev.postcopyd.posix.abi.PosixConstants.SOCK_NONBLOCK;
 import static dev.postcopyd.posix.abi.PosixConstants.SOCK_STREAM;
 import static dev.postcopyd.posix.abi.PosixConstants.SOL_SOCKET;
@@ -94,6 +95,37 @@ public final class UnixSocket {
           Libc.syscall(SYS_CONNECT, fd, address.address(), address.byteSize()),
           "connect",
           path.toString());
+      return fd;
+    } catch (IOException | RuntimeException e) {
+      FileDescriptors.close(fd);
+      throw e;
+    }
+  }
+
+  /**
+   * Connects a datagram socket, on which nothing waits: {@code sendmsg} answers EAGAIN while the
+   * receiver's queue is full.
+   *
+   * @param path as in {@code NOTIFY_SOCKET}: a path, or a name in the abstract name space with
+   *     {@code @} in front
+   */
+  public static int connectDatagram(String path) throws IOException {
+    int fd =
+        (int)
+            ErrnoException.check(
+                Libc.syscall(SYS_SOCKET, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+                "socket",
+                "unix");
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment address = addressOf(arena, Path.of(path));
+      long length = address.byteSize();
+      if (path.startsWith("@")) {
+        // A NUL in front instead of one behind.
+        address.set(java.lang.foreign.ValueLayout.JAVA_BYTE, SOCKADDR_UN_SUN_PATH, (byte) 0);
+        length--;
+      }
+      ErrnoException.check(
+          Libc.syscall(SYS_CONNECT, fd, address.address(), length), "connect", path);
       return fd;
     } catch (IOException | RuntimeException e) {
       FileDescriptors.close(fd);

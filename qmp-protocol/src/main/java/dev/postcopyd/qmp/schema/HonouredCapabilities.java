@@ -67,6 +67,10 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
   public static final HonouredCapabilities STREAM_GUEST =
       new HonouredCapabilities("stream", MEMORY_GUEST.capabilities());
 
+  /** VMMs that hand their memory over; the same as {@link #MEMORY_GUEST}, for the same reasons. */
+  public static final HonouredCapabilities HANDED_OVER_GUEST =
+      new HonouredCapabilities("uffd", MEMORY_GUEST.capabilities());
+
   public HonouredCapabilities {
     EnumSet<MigrationCapability> copy = EnumSet.noneOf(MigrationCapability.class);
     copy.addAll(capabilities);

@@ -20,6 +20,7 @@ public final class SyscallNumbers {
   public static final int SYS_SOCKET = pick(41, 198);
   public static final int SYS_CONNECT = pick(42, 203);
   public static final int SYS_SENDTO = pick(44, 206);
+  public static final int SYS_RECVFROM = pick(45, 207);
   public static final int SYS_SENDMSG = pick(46, 211);
   public static final int SYS_RECVMSG = pick(47, 212);
   public static final int SYS_SHUTDOWN = pick(48, 210);
@@ -49,6 +50,7 @@ public final class SyscallNumbers {
   public static final int SYS_MEMFD_CREATE = pick(319, 279);
   public static final int SYS_USERFAULTFD = pick(323, 282);
   public static final int SYS_STATX = pick(332, 291);
+  public static final int SYS_PIDFD_SEND_SIGNAL = pick(424, 424);
   public static final int SYS_PIDFD_OPEN = pick(434, 434);
   public static final int SYS_PIDFD_GETFD = pick(438, 438);
 
