@@ -209,7 +209,7 @@ public final class HandedOverMigrations implements MigrationControl {
   }
 
   @Override
-  public void recover(String uri) throws QmpException {
+  public void recover(String uri, NamedDescriptors descriptors) throws QmpException {
     throw new QmpException("Migrate recover can only be run when postcopy is paused.");
   }
 
