@@ -48,7 +48,8 @@ public final class UffdGuest implements AutoCloseable {
    * @param arguments options and the handler's socket, which comes last
    */
   public static UffdGuest start(Path directory, String... arguments) throws IOException {
-    List<String> command = new ArrayList<>(List.of(program().toString()));
+    // Long, so that a slow machine is no failure; an option of the caller's counts more.
+    List<String> command = new ArrayList<>(List.of(program().toString(), "--timeout", "200"));
     command.addAll(List.of(arguments));
     return new UffdGuest(
         LabProcess.start(command, directory, Files.createTempFile(directory, "guest", ".err")));
