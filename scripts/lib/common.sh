@@ -72,7 +72,7 @@ lab_property() {
 program_is_stale() {
   local program=$root/daemon/target/postcopyd/postcopyd.aot
   [ -e "$program" ] || return 0
-  [ -n "$(find "$root"/pom.xml "$root"/{uffd-native,qmp-protocol,daemon}/{pom.xml,src/main} "$root/daemon/src/packaging" \
+  [ -n "$(find "$root"/pom.xml "$root"/{uffd-native,qmp-protocol,daemon}/{pom.xml,src/main} "$root"/daemon/src/{packaging,test/native} \
     -newer "$program" -print -quit)" ]
 }
 

@@ -49,12 +49,13 @@ class ArchitectureTest {
       guest               -> page, stream, posix, uffd, monitor, qmp.message, qmp.codec
       fds                 -> posix, posix.abi
       postcopy            -> page, metrics
-      postcopy.uffd       -> postcopy, page, posix, uffd
+      postcopy.uffd       -> postcopy, page, posix, uffd, uffd.abi
       postcopy.memory     -> postcopy, page, posix
       postcopy.mappedram  -> postcopy, page, snapshot, posix
       postcopy.migration  -> postcopy, page, stream, posix
+      handover            -> page, posix, uffd, postcopy.uffd, qmp.codec
       loader              -> postcopy, page, metrics
-      incoming            -> source, sink, loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
+      incoming            -> source, sink, handover, loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
       source              -> page, stream, posix
       sink                -> page, stream, posix, snapshot, source, outgoing

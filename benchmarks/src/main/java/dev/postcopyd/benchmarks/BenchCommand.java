@@ -26,7 +26,8 @@ public final class BenchCommand implements Callable<Integer> {
       arity = "0..*",
       paramLabel = "NAME",
       description =
-          "fault, loading, eager, start, open, bitmap, resume, stream, receive; all of them by default")
+          "fault, loading, eager, start, open, bitmap, resume, stream, receive, uffd, uffd-around,"
+              + " uffd-clones, uffd-recorded; all of them by default")
   private @Nullable List<String> names;
 
   @Option(names = "--rounds", description = "how often both peers run; odd numbers have a median")
@@ -39,7 +40,7 @@ public final class BenchCommand implements Callable<Integer> {
       names = "--only",
       paramLabel = "TEXT",
       description =
-          "of resume and stream only the cells with TEXT in their names, e.g. '2 GiB warm'")
+          "of resume, stream and uffd only the cells with TEXT in their names, e.g. '2 GiB warm'")
   private @Nullable String only;
 
   @Option(
@@ -64,6 +65,10 @@ public final class BenchCommand implements Callable<Integer> {
     tables.put("resume", new InstantResume());
     tables.put("stream", new StreamedLoad());
     tables.put("receive", new Reception());
+    tables.put("uffd", new HandoverFaults());
+    tables.put("uffd-around", new HandoverAround());
+    tables.put("uffd-clones", new HandoverClones());
+    tables.put("uffd-recorded", new HandoverRecorded());
     return tables;
   }
 

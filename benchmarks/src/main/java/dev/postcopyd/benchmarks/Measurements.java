@@ -10,13 +10,24 @@ record Measurements(Map<String, Double> values) {
   private static final Pattern LINE =
       Pattern.compile("^(?<key>\\w+)=(?<number>-?\\d+(\\.\\d+)?)$", Pattern.MULTILINE);
 
+  private static final Pattern MEMBER =
+      Pattern.compile("\"(?<key>[\\w-]+)\":(?<number>-?\\d+(\\.\\d+)?)");
+
   Measurements {
     values = Map.copyOf(values);
   }
 
   static Measurements parse(String output) {
+    return all(LINE.matcher(output));
+  }
+
+  /** The numbers of a JSON object without objects in it. */
+  static Measurements parseJson(String object) {
+    return all(MEMBER.matcher(object));
+  }
+
+  private static Measurements all(Matcher matcher) {
     Map<String, Double> values = new HashMap<>();
-    Matcher matcher = LINE.matcher(output);
     while (matcher.find()) {
       values.put(matcher.group("key"), Double.valueOf(matcher.group("number")));
     }

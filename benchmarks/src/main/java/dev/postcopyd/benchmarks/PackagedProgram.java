@@ -22,6 +22,11 @@ record PackagedProgram(Path directory, Path benchmarksJar) {
     return directory.resolve("bin/postcopyd").toString();
   }
 
+  /** The guest with a userfaultfd of its own, for the demo and for us. */
+  String guest() {
+    return directory.resolve("libexec/uffd-guest").toString();
+  }
+
   /** What the launcher's environment holds, so that it starts {@code main} instead. */
   Map<String, String> environmentToRun(Class<?> main, List<String> arguments) {
     String classPath = directory.resolve("lib/postcopyd.jar") + ":" + benchmarksJar;

@@ -21,7 +21,7 @@ record PeerSamples(List<Measurements> c, List<Measurements> java) {
     return samples;
   }
 
-  private void add(Peer peer, Measurements measured) {
+  void add(Peer peer, Measurements measured) {
     switch (peer) {
       case C -> c.add(measured);
       case JAVA -> java.add(measured);

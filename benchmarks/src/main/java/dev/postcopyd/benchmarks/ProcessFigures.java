@@ -24,11 +24,20 @@ final class ProcessFigures {
 
   /** The most that was resident, of memory and of mapped files. */
   static double peakResidentMib(long pid) throws IOException {
+    return statusMib(pid, "VmHWM:");
+  }
+
+  /** What is resident now and is no mapped file. */
+  static double anonymousMib(long pid) throws IOException {
+    return statusMib(pid, "RssAnon:");
+  }
+
+  private static double statusMib(long pid, String field) throws IOException {
     for (String line : Files.readAllLines(Path.of("/proc/" + pid + "/status"))) {
-      if (line.startsWith("VmHWM:")) {
+      if (line.startsWith(field)) {
         return Double.parseDouble(line.replaceAll("[^0-9]", "")) / 1024;
       }
     }
-    throw new IOException("no VmHWM of process " + pid);
+    throw new IOException("no " + field + " of process " + pid);
   }
 }

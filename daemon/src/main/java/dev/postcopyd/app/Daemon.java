@@ -20,6 +20,7 @@ import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.qmp.message.QmpVersion;
 import dev.postcopyd.qmp.schema.MigrationStatus;
+import dev.postcopyd.qmp.schema.OwnCommands;
 import dev.postcopyd.qmp.schema.QmpEvents;
 import dev.postcopyd.qmp.schema.QmpSchema;
 import dev.postcopyd.qmp.schema.ShutdownCause;
@@ -73,6 +74,7 @@ public final class Daemon implements AutoCloseable {
   private final AtomicInteger exitCode = new AtomicInteger();
   private final AtomicReference<@Nullable String> endReason = new AtomicReference<>();
   private final @Nullable MonitorProxy proxy;
+  private final @Nullable HandedOverParts handedOver;
   private @Nullable HttpEndpoint http;
 
   private Daemon(DaemonConfig config, boolean rehearsal) throws IOException {
@@ -83,7 +85,12 @@ public final class Daemon implements AutoCloseable {
             QEMU_RELEASE[1],
             QEMU_RELEASE[2],
             "postcopyd " + ProductVersion.current());
-    CommandTable table = new CommandTable(QmpSchema.STANDARD);
+    boolean handsOver = config.guest() instanceof GuestSpec.HandedOver;
+    CommandTable table =
+        new CommandTable(
+            handsOver
+                ? QmpSchema.STANDARD.with(List.of(OwnCommands.QUERY_GUESTS))
+                : QmpSchema.STANDARD);
     QmpServerSettings limits = QmpServerSettings.of(version);
     QemuMonitor monitor = guestParts.monitor();
     server =
@@ -98,11 +105,22 @@ public final class Daemon implements AutoCloseable {
             loader,
             metrics,
             () -> end(1, "a load has failed"));
-    MigrationControl control = migrations.control(fdSets, config.exitOnError());
+    handedOver =
+        config.guest() instanceof GuestSpec.HandedOver spec
+            ? new HandedOverParts(
+                spec, config, guestParts, metrics, server, fdSets, System.getenv())
+            : null;
+    MigrationControl control =
+        handedOver == null
+            ? migrations.control(fdSets, config.exitOnError())
+            : handedOver.migrations();
     loadAtStart = new LoadAtStart(config, guestParts, migrations, control, fdSets);
     if (monitor == null) {
       proxy = null;
       registerOwn(table, config, version, control);
+      if (handedOver != null) {
+        handedOver.register(table);
+      }
     } else {
       proxy =
           MonitorProxy.register(
@@ -116,7 +134,7 @@ public final class Daemon implements AutoCloseable {
       monitor.addListener(new GuestEnd());
     }
     for (MigrationStatus status : MigrationStatus.values()) {
-      metrics.exportState(status.wireName(), migrations, of -> of.status() == status ? 1 : 0);
+      metrics.exportState(status.wireName(), this, of -> of.status() == status ? 1 : 0);
     }
   }
 
@@ -181,6 +199,11 @@ public final class Daemon implements AutoCloseable {
     } else {
       loadAtStart.loadAtOnce();
     }
+    HandedOverParts guests = handedOver;
+    if (guests != null) {
+      guests.restore();
+      guests.start();
+    }
   }
 
   /** Waits for the session with QEMU's monitor. */
@@ -231,7 +254,8 @@ public final class Daemon implements AutoCloseable {
 
   /** Where the latest load stands: what query-migrate answers. */
   public MigrationStatus status() {
-    return migrations.status();
+    HandedOverParts guests = handedOver;
+    return guests == null ? migrations.status() : guests.migrations().status();
   }
 
   /** Why the latest load has failed, or is paused. */
@@ -295,6 +319,10 @@ public final class Daemon implements AutoCloseable {
 
   private void release() {
     server.stopListening();
+    HandedOverParts guests = handedOver;
+    if (guests != null) {
+      guests.close();
+    }
     // Loads and saves end before the connections, so that clients still hear of it.
     migrations.close();
     loader.close();

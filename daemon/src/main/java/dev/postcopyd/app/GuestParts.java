@@ -8,6 +8,7 @@ import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.control.StreamLoads;
 import dev.postcopyd.guest.QemuReadiness;
 import dev.postcopyd.incoming.FaultPathSelfTest;
+import dev.postcopyd.incoming.HandedOverSelfTest;
 import dev.postcopyd.incoming.IncomingContext;
 import dev.postcopyd.incoming.LoadTrace;
 import dev.postcopyd.incoming.PausedLoadFile;
@@ -64,6 +65,7 @@ final class GuestParts implements AutoCloseable {
       case GuestSpec.Qemu _ -> QemuPathSelfTest::run;
       // It has no fault path.
       case GuestSpec.File _ -> _ -> {};
+      case GuestSpec.HandedOver _ -> _ -> HandedOverSelfTest.run();
     };
   }
 
@@ -71,6 +73,7 @@ final class GuestParts implements AutoCloseable {
   private static void testFaultPath() throws IOException {
     FaultPathSelfTest.run();
     if (Boolean.getBoolean("postcopyd.training")) {
+      HandedOverSelfTest.run();
       QemuPathSelfTest.run(() -> false);
     }
   }
@@ -84,6 +87,9 @@ final class GuestParts implements AutoCloseable {
       case GuestSpec.Stream _ ->
           new MigrationSettings(HonouredCapabilities.STREAM_GUEST, () -> null);
       case GuestSpec.File _ -> new MigrationSettings(HonouredCapabilities.FILE_GUEST, () -> null);
+      // The userfaultfd is the VMM's, which needs the right to it.
+      case GuestSpec.HandedOver _ ->
+          new MigrationSettings(HonouredCapabilities.HANDED_OVER_GUEST, () -> null);
       // QEMU judges.
       case GuestSpec.Qemu _ -> new MigrationSettings(HonouredCapabilities.all("qemu"), () -> null);
     };
@@ -114,6 +120,7 @@ final class GuestParts implements AutoCloseable {
               loadTrace());
       case GuestSpec.File file ->
           new SinkLoads(file.path(), file.settings(), file.recoversByItself(), loader);
+      case GuestSpec.HandedOver _ -> GuestLoads.none("uffd");
       case GuestSpec.Qemu qemu ->
           new QemuLoads(
               Objects.requireNonNull(monitor),

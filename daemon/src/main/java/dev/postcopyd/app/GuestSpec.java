@@ -3,6 +3,8 @@ package dev.postcopyd.app;
 import dev.postcopyd.guest.QemuDestination;
 import dev.postcopyd.guest.StreamAddress;
 import dev.postcopyd.guest.StreamDestination;
+import dev.postcopyd.handover.HandoverSocket;
+import dev.postcopyd.incoming.HandedOverOptions;
 import dev.postcopyd.incoming.MemoryLayout;
 import dev.postcopyd.sink.SinkSettings;
 import java.nio.file.Path;
@@ -13,9 +15,9 @@ import java.nio.file.Path;
  * <p>{@code memory[,page-size=2M][,page-size.BLOCK=2M...]}: the daemon's own memory. {@code
  * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off]}: a migration destination
  * that somebody else drives. {@code qemu:PATH[,map.NAME=NAME...][,preempt=on|off]}: a stock QEMU
- * that is driven through its monitor. {@code file:PATH[,spill=DIR]}: a snapshot that a migration
- * source is to fill. The other kinds of guests that postcopyd's interface reserves are refused by
- * name.
+ * that is driven through its monitor. {@code uffd:PATH[,OPTION...]}: VMMs that hand their
+ * userfaultfd over at a socket. {@code file:PATH[,spill=DIR]}: a snapshot that a migration source
+ * is to fill.
  */
 public sealed interface GuestSpec {
   /**
@@ -62,6 +64,26 @@ public sealed interface GuestSpec {
     /** The same for a command that has nobody to ask it for a recovery. */
     public File recoveringByItself() {
       return new File(path, settings, true);
+    }
+  }
+
+  /**
+   * VMMs that hand their memory over.
+   *
+   * @param socket where they come to
+   * @param options how they are served
+   * @param keepFd whether somebody must keep their descriptors beyond the daemon's life
+   */
+  record HandedOver(HandoverSocket socket, HandedOverOptions options, boolean keepFd)
+      implements GuestSpec {
+    /** The same, served also if a crash of the daemon is the end of its guests. */
+    public HandedOver withoutKeeper() {
+      return new HandedOver(socket, options, false);
+    }
+
+    @Override
+    public String toString() {
+      return "uffd:" + socket.path();
     }
   }
 

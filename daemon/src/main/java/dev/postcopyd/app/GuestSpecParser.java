@@ -19,7 +19,6 @@ final class GuestSpecParser {
   private static final String PAGE_SIZE = "page-size";
   private static final String QEMU = "qemu:";
   private static final String FILE = "file:";
-  private static final List<String> RESERVED = List.of("uffd:");
 
   private final String text;
   private final Map<String, PageSize> pageSizes = new HashMap<>();
@@ -49,6 +48,9 @@ final class GuestSpecParser {
   GuestSpec parse() {
     List<String> parts = List.of(text.split(",", -1));
     String first = parts.getFirst();
+    if (first.startsWith(HandedOverSpecParser.PREFIX)) {
+      return new HandedOverSpecParser(text).parse();
+    }
     Kind kind = kind(first);
     for (String option : parts.subList(1, parts.size())) {
       parseOption(option, kind);
@@ -64,14 +66,6 @@ final class GuestSpecParser {
   }
 
   private static Kind kind(String first) {
-    for (String reserved : RESERVED) {
-      if (first.startsWith(reserved)) {
-        throw new IllegalArgumentException(
-            "--guest "
-                + first
-                + ": this version of postcopyd has the guests 'memory', 'qemu:MONITOR', 'stream:URI' and 'file:PATH' only");
-      }
-    }
     if (first.equals("memory")) {
       return Kind.MEMORY;
     } else if (first.startsWith(STREAM)) {
@@ -84,7 +78,8 @@ final class GuestSpecParser {
     throw new IllegalArgumentException(
         "--guest "
             + first
-            + ": unknown kind of guest; this version has 'memory', 'qemu:MONITOR', 'stream:URI' and 'file:PATH'");
+            + ": unknown kind of guest; this version has 'memory', 'qemu:MONITOR', 'stream:URI',"
+            + " 'uffd:PATH' and 'file:PATH'");
   }
 
   private GuestSpec stream(String uri) {

@@ -10,6 +10,7 @@ import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.incoming.LoadTrace;
 import dev.postcopyd.incoming.PausedLoadFile;
 import dev.postcopyd.incoming.SinkMigration;
+import dev.postcopyd.monitor.MonitorLifeline;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
@@ -17,9 +18,13 @@ import dev.postcopyd.qmp.schema.MigrationCapability;
 import dev.postcopyd.qmp.schema.MigrationCapabilityStatus;
 import dev.postcopyd.source.SourceAddress;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -31,6 +36,12 @@ import org.slf4j.LoggerFactory;
  */
 final class LoadAtStart {
   private static final Logger log = LoggerFactory.getLogger(LoadAtStart.class);
+
+  /** A QEMU that has time greets within this. */
+  private static final long FIRST_LOOK_MILLIS = 100;
+
+  private static final long LATER_LOOK_MILLIS = 1_000;
+  private static final Duration RELEASE_PATIENCE = Duration.ofMillis(500);
 
   private final DaemonConfig config;
   private final GuestParts guest;
@@ -73,7 +84,7 @@ final class LoadAtStart {
         migrations.adopt(
             begun.get(), "the daemon that received the guest has ended; migrate-recover goes on");
         if (sinks.recoversByItself()) {
-          migrations.recover("");
+          migrations.recoverAdopted();
         }
       }
     } catch (IOException | IllegalArgumentException | QmpException e) {
@@ -86,7 +97,10 @@ final class LoadAtStart {
       enable(capabilitiesOf(begun));
       migrations.adopt(
           streams.begunBefore(begun, fdSets),
-          "the daemon that served the guest has ended; migrate-recover goes on");
+          "the daemon that served the guest has ended ("
+              + guest.trace().map(PausedLoadFile::path).orElseThrow()
+              + "); migrate-recover goes on, on both sides. If that guest is gone, migrate-incoming"
+              + " begins with another");
     } catch (QmpException e) {
       log.error(
           "can't go on with an earlier load snapshot={} reason=\"{}\"",
@@ -153,16 +167,79 @@ final class LoadAtStart {
   void whenThereIsQemu(QemuMonitor qemu, MonitorProxy proxy, Consumer<String> fatalError) {
     Optional<String> begun =
         guest.trace().flatMap(PausedLoadFile::find).map(LoadTrace.Trace::snapshotUri);
-    config
-        .incoming()
-        .or(() -> begun)
-        .ifPresent(uri -> {
-          var _ =
-              qemu.connected()
-                  .thenAcceptAsync(
-                      _ -> loadInto(proxy, uri, fatalError),
-                      task -> Thread.ofPlatform().name("incoming").daemon().start(task));
+    Thread.ofPlatform()
+        .name("incoming")
+        .daemon()
+        .start(() -> {
+          if (awaitQemu(qemu, proxy, begun)) {
+            config.incoming().or(() -> begun).ifPresent(uri -> loadInto(proxy, uri, fatalError));
+          }
         });
+  }
+
+  /** Returns whether there is a QEMU that is not being loaded already. */
+  private boolean awaitQemu(QemuMonitor qemu, MonitorProxy proxy, Optional<String> begun) {
+    boolean rescued = false;
+    long pauseMillis = FIRST_LOOK_MILLIS;
+    while (!qemu.isClosed()) {
+      try {
+        var _ = qemu.connected().get(pauseMillis, TimeUnit.MILLISECONDS);
+        return !rescued;
+      } catch (TimeoutException e) {
+        Optional<MonitorLifeline> line = qemu.lifeline().find();
+        if (line.isPresent()) {
+          try (MonitorLifeline found = line.get()) {
+            rescued |= free(qemu, proxy, found, begun);
+          }
+          pauseMillis = FIRST_LOOK_MILLIS;
+        } else {
+          pauseMillis = Math.min(2 * pauseMillis, LATER_LOOK_MILLIS);
+        }
+      } catch (InterruptedException e) {
+        Thread.currentThread().interrupt();
+        return false;
+      } catch (ExecutionException e) {
+        throw new IllegalStateException(e);
+      }
+    }
+    return false;
+  }
+
+  /**
+   * Makes QEMU let go of the session of a daemon that has ended. One that can't, because its main
+   * loop waits for memory, gets that first.
+   *
+   * @return whether a load has been begun for it
+   */
+  private boolean free(
+      QemuMonitor qemu, MonitorProxy proxy, MonitorLifeline line, Optional<String> begun) {
+    if (line.release(RELEASE_PATIENCE)) {
+      log.info("the session of an earlier daemon has been ended monitor={}", qemu.path());
+      return false;
+    }
+    if (begun.isEmpty()) {
+      log.error(
+          "QEMU waits for memory and nothing tells which snapshot it is from: start postcopyd with"
+              + " the --qmp socket of the daemon that has ended monitor={}",
+          qemu.path());
+    } else {
+      log.warn(
+          "QEMU's main loop waits for memory; it is recovered through the session of the daemon"
+              + " that has ended monitor={}",
+          qemu.path());
+      qemu.lifeline().use(line);
+      guest.selfTest().await();
+      try {
+        proxy.goOnWithoutAsking(begun.get());
+      } catch (QmpException e) {
+        log.error("recovery failed uri={} reason=\"{}\"", begun.get(), e.description());
+      }
+    }
+    while (!qemu.isClosed() && !line.release(RELEASE_PATIENCE)) {
+      log.debug("QEMU still waits monitor={}", qemu.path());
+    }
+    qemu.lifeline().use(null);
+    return begun.isPresent();
   }
 
   private void loadInto(MonitorProxy qemu, String uri, Consumer<String> fatalError) {

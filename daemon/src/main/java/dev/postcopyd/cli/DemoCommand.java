@@ -48,7 +48,10 @@ final class DemoCommand implements Callable<Integer> {
       names = "--guest",
       paramLabel = "GUEST",
       defaultValue = "memory",
-      description = "memory[,page-size=2M]: what to load into (default: ${DEFAULT-VALUE}).")
+      description = {
+        "What to load into (default: ${DEFAULT-VALUE}): memory[,page-size=2M], or uffd: another",
+        "process that hands its userfaultfd over."
+      })
   private String guest = "memory";
 
   @Option(
@@ -61,6 +64,9 @@ final class DemoCommand implements Callable<Integer> {
   @Override
   public Integer call() throws IOException, InterruptedException, QmpException {
     System.setProperty(LogConfigurator.LEVEL, "warn");
+    if (guest.equals("uffd")) {
+      return new VmmDemo(snapshot, threads).run();
+    }
     Path directory = Files.createTempDirectory("postcopyd-demo");
     Path socket = directory.resolve("qmp.sock");
     DaemonConfig config =
@@ -81,10 +87,7 @@ final class DemoCommand implements Callable<Integer> {
   private int show(Daemon daemon, DemoConversation client, DemoReport report)
       throws IOException, InterruptedException, QmpException {
     client.execute("migrate-set-capabilities", capabilities());
-    String offset = snapshot.offsetBytes() == 0 ? "" : ",offset=" + snapshot.offsetBytes();
-    client.execute(
-        "migrate-incoming",
-        QmpJson.object().put("uri", "file:" + snapshot.path().toAbsolutePath() + offset));
+    client.execute("migrate-incoming", QmpJson.object().put("uri", snapshot.uri()));
     Optional<GuestToucher> toucher =
         awaitGuest(daemon).map(memory -> new GuestToucher(memory, threads));
     toucher.ifPresent(GuestToucher::start);
@@ -107,7 +110,7 @@ final class DemoCommand implements Callable<Integer> {
     return differing == 0 ? ExitCodes.OK : ExitCodes.FAILED;
   }
 
-  private static ObjectNode capabilities() {
+  static ObjectNode capabilities() {
     ObjectNode arguments = QmpJson.object();
     ArrayNode list = arguments.putArray("capabilities");
     for (String name : List.of("mapped-ram", "postcopy-ram", "postcopy-blocktime", "events")) {

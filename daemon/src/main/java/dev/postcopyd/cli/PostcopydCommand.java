@@ -27,7 +27,8 @@ import picocli.CommandLine.Spec;
       ServeCommand.class,
       DemoCommand.class,
       InspectCommand.class,
-      VerifyCommand.class
+      VerifyCommand.class,
+      TopCommand.class
     })
 public final class PostcopydCommand implements Runnable {
   @Spec private CommandSpec spec = CommandSpec.create();

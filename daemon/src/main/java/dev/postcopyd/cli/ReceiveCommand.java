@@ -33,7 +33,8 @@ import picocli.CommandLine.Parameters;
       "",
       "Example: a snapshot of a running guest, which goes on all the while",
       "  postcopyd receive unix:/run/vm1.mig /var/lib/vm1.mr &",
-      "  migrate-set-capabilities capabilities=[{\"capability\":\"background-snapshot\",\"state\":true}]",
+      "  migrate-set-capabilities"
+          + " capabilities=[{\"capability\":\"background-snapshot\",\"state\":true}]",
       "  migrate uri=unix:/run/vm1.mig        (both on QEMU's monitor)",
       "",
       "Exit codes: 0 the snapshot is there; 1 it is not, and a message says why."

@@ -167,7 +167,9 @@ final class RestoreProgress {
     Pages pages = Pages.of(daemon);
     String resumed =
         active
-            ? "The guest ran after %d ms; "
+            ? (daemon.load().map(SnapshotLoad::savedRunning).orElse(true)
+                    ? "The guest ran after %d ms; "
+                    : "The guest, which was saved paused, could run after %d ms (cont); ")
                 .formatted(TimeUnit.NANOSECONDS.toMillis(activeNanos - beganNanos))
             : "";
     out.printf(

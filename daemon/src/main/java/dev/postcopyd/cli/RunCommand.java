@@ -55,6 +55,8 @@ final class RunCommand implements Callable<Integer> {
         "memory[,page-size=2M][,page-size.BLOCK=2M]: the daemon's own memory.",
         "qemu:MONITOR[,map.NAME=NAME][,preempt=on|off]: a stock QEMU with -incoming defer and",
         "-qmp unix:MONITOR,server=on,wait=off; postcopyd drives it and takes its monitor's place.",
+        "uffd:PATH[,mode=0600][,group=GROUP][,allow-uid=UID][,eager=on|off]...: VMMs that connect",
+        "there and hand their userfaultfd over, as Firecracker does.",
         "stream:URI[,page-size.BLOCK=2M][,map.NAME=NAME][,preempt=on|off]: a QEMU that waits with",
         "-incoming tcp:HOST:PORT, unix:PATH or fd:N, with postcopy-ram; postcopyd is the source.",
         "file:PATH[,spill=DIR]: a snapshot; migrate-incoming tcp:HOST:PORT, unix:PATH or fd:NAME",
@@ -98,10 +100,20 @@ final class RunCommand implements Callable<Integer> {
       names = "--migration-dir",
       paramLabel = "DIR",
       description = {
-        "Where QEMU and postcopyd meet in a directory of their own; both must see it under this name",
+        "Where QEMU and postcopyd meet in a directory of their own; both must see it under this"
+            + " name",
         "(default: beside QEMU's monitor). Only with --guest qemu:MONITOR."
       })
   private @Nullable Path migrationDir;
+
+  @Option(
+      names = "--no-keep-fd",
+      description = {
+        "Serve guests of uffd:PATH although nobody keeps their descriptors: a crash of postcopyd"
+            + " then",
+        "hangs them, or gives them zero pages."
+      })
+  private boolean noKeepFd;
 
   @Option(
       names = "--working-set",
@@ -192,6 +204,12 @@ final class RunCommand implements Callable<Integer> {
 
   private GuestSpec guestSpec() {
     GuestSpec parsed = GuestSpec.parse(guest);
+    if (noKeepFd) {
+      if (!(parsed instanceof GuestSpec.HandedOver handedOver)) {
+        throw new IllegalArgumentException("--no-keep-fd is for --guest uffd:PATH");
+      }
+      parsed = handedOver.withoutKeeper();
+    }
     if (migrationDir == null) {
       return parsed;
     }

@@ -48,6 +48,11 @@ final class SnapshotArgument {
     return offsetBytes;
   }
 
+  /** As migrate-incoming takes it. */
+  String uri() {
+    return "file:" + path().toAbsolutePath() + (offsetBytes == 0 ? "" : ",offset=" + offsetBytes);
+  }
+
   /** What a command does with the snapshot. */
   interface Use<T> {
     T apply(Snapshot snapshot) throws IOException;

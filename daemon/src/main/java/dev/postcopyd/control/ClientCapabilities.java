@@ -23,6 +23,12 @@ import tools.jackson.databind.node.ObjectNode;
  * <p>Thread-safe.
  */
 final class ClientCapabilities {
+  /** What a load of the daemon's own takes. */
+  static final List<Change> PAIR =
+      List.of(
+          new Change(MigrationCapability.MAPPED_RAM.wireName(), true),
+          new Change(MigrationCapability.POSTCOPY_RAM.wireName(), true));
+
   /** What a load of the daemon's own decides at QEMU. */
   private static final Set<MigrationCapability> DECIDED_BY_LOADS =
       Collections.unmodifiableSet(

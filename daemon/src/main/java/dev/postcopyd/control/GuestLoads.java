@@ -74,6 +74,19 @@ public interface GuestLoads {
   record Reception(SourceAddress address, MigrationSettings.View settings) {}
 
   /**
+   * The address of a client's migrate-recover as the load needs it: a name becomes the descriptor
+   * that the client has handed over by it.
+   *
+   * @throws QmpException if there is none
+   */
+  default String recoveryAddress(String uri, NamedDescriptors descriptors) throws QmpException {
+    return uri;
+  }
+
+  /** Nobody will recover from this address, which {@link #recoveryAddress} has returned. */
+  default void discardRecoveryAddress(String address) {}
+
+  /**
    * What a client asks for.
    *
    * @param uri the snapshot's, as messages name it
@@ -87,6 +100,26 @@ public interface GuestLoads {
       MigrationSettings.View settings,
       NamedDescriptors descriptors,
       Optional<Boolean> exitOnError) {}
+
+  /** No loads of this kind: a guest that has commands of its own for them. */
+  static GuestLoads none(String guestName) {
+    return new GuestLoads() {
+      @Override
+      public String guestName() {
+        return guestName;
+      }
+
+      @Override
+      public boolean isOurs() {
+        return false;
+      }
+
+      @Override
+      public SnapshotLoad create(Order order) throws QmpException {
+        throw new QmpException("the guest '" + guestName + "' is not loaded so");
+      }
+    };
+  }
 
   /** Loads into the daemon's own memory. */
   static GuestLoads memory(IncomingContext context) {

@@ -62,6 +62,11 @@ final class GuestRunState {
     }
   }
 
+  /** The guest is with somebody else now, who knows whether it runs. */
+  synchronized void handedOver() {
+    state = RunState.POSTMIGRATE;
+  }
+
   /** A save has begun; memory must not change any more. */
   synchronized void saveStarted() {
     ranBeforeSave = state == RunState.RUNNING;

@@ -176,8 +176,8 @@ final class LocalMigrationControl implements MigrationControl {
   }
 
   @Override
-  public void recover(String uri) throws QmpException {
-    migrations.recover(uri);
+  public void recover(String uri, NamedDescriptors descriptors) throws QmpException {
+    migrations.recover(uri, descriptors);
   }
 
   @Override

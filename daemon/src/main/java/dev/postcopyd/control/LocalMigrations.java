@@ -1,10 +1,8 @@
 package dev.postcopyd.control;
 
 import dev.postcopyd.fds.FdSets;
-import dev.postcopyd.incoming.RamFigures;
+import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.incoming.SnapshotLoad;
-import dev.postcopyd.loader.Load;
-import dev.postcopyd.loader.LoadStatus;
 import dev.postcopyd.loader.LoadTimes;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.loader.LoaderEvent;
@@ -14,7 +12,6 @@ import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.outgoing.PlainSave;
 import dev.postcopyd.outgoing.SaveState;
 import dev.postcopyd.outgoing.SaveTarget;
-import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.RunState;
@@ -22,8 +19,6 @@ import java.io.IOException;
 import java.time.Duration;
 import java.util.Locale;
 import java.util.Optional;
-import java.util.OptionalLong;
-import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -52,6 +47,10 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   private volatile @Nullable SnapshotLoad load;
   private volatile @Nullable PlainSave save;
   private volatile boolean exitOnError;
+  private final AutomaticRecovery automatic;
+
+  /** A load that an earlier daemon has begun, until it goes on. */
+  private volatile @Nullable SnapshotLoad adopted;
 
   /**
    * Loads and saves that tell the clients of an event sink.
@@ -97,6 +96,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     // Somebody else's guest has a monitor of its own to say RESUME.
     this.runState = new GuestRunState(loads.isOurs() ? events : GuestEvents.NONE);
     this.fatalError = fatalError;
+    this.automatic = new AutomaticRecovery(loader);
     loader.addListener(times);
     loader.addListener(this);
   }
@@ -133,6 +133,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   private void startLoad(NewLoad created, Runnable discard, boolean exitsOnError)
       throws QmpException {
     SnapshotLoad next;
+    giveUpAdopted();
     try {
       if (isUnderWay()) {
         throw new QmpException(
@@ -209,7 +210,8 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
             .machineState()
             .orElseThrow(() ->
                 new QmpException(
-                    "the guest was loaded from a raw memory file and has no device state: no snapshot can be made of it")),
+                    "the guest was loaded from a raw memory file and has no device state: no"
+                        + " snapshot can be made of it")),
         target,
         this);
   }
@@ -238,31 +240,48 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
               loading != null && loading.cutConnection();
           case LoaderState.Live _, LoaderState.Idle _ -> false;
         };
+    automatic.end();
     if (!cut) {
       throw new QmpException(
-          "migrate-pause is currently only supported during postcopy-active or postcopy-recover state");
+          "migrate-pause is currently only supported during postcopy-active or postcopy-recover"
+              + " state");
     }
   }
 
   /** Makes a paused load go on; returns before it does. */
-  public void recover(String uri) throws QmpException {
+  void recover(String uri, NamedDescriptors descriptors) throws QmpException {
     if (!(loader.state() instanceof LoaderState.PostcopyPaused)) {
       throw new QmpException("Migrate recover can only be run when postcopy is paused.");
     }
+    String address = loads.recoveryAddress(uri, descriptors);
     SnapshotLoad paused = load;
     if (paused != null && !uri.isEmpty()) {
       try {
-        paused.expectRecovery(uri);
+        paused.expectRecovery(address);
       } catch (IOException e) {
+        loads.discardRecoveryAddress(address);
         throw new QmpException(String.valueOf(e.getMessage()));
       }
     }
-    CompletableFuture<Transition> _ = loader.submit(new LoaderEvent.RecoverRequested(uri));
+    var _ =
+        loader
+            .submit(new LoaderEvent.RecoverRequested(address))
+            .thenAccept(transition -> {
+              if (transition instanceof Transition.Refused) {
+                loads.discardRecoveryAddress(address);
+              }
+            });
+  }
+
+  /** Makes an adopted load go on where it waited before; returns before it does. */
+  public void recoverAdopted() {
+    var _ = loader.submit(new LoaderEvent.RecoverRequested(""));
   }
 
   /** A load that an earlier daemon has begun: it waits for migrate-recover. */
   public void adopt(SnapshotLoad paused, String reason) {
     load = paused;
+    adopted = paused;
     Transition _ = loader.submit(new LoaderEvent.PausedLoadFound(paused, reason)).join();
   }
 
@@ -279,7 +298,29 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
       throw e;
     }
     adopt(paused, "an earlier postcopyd has ended before the load was complete");
-    recover("");
+    automatic.begin(paused);
+  }
+
+  /** Identity on purpose: two loads of the same snapshot are two loads. */
+  @SuppressWarnings("ReferenceEquality")
+  private static boolean isPaused(LoaderState state, SnapshotLoad load) {
+    return state instanceof LoaderState.PostcopyPaused paused && paused.load() == load;
+  }
+
+  /**
+   * What an earlier daemon has left behind may be of a guest that is gone; a client knows better.
+   */
+  private void giveUpAdopted() {
+    SnapshotLoad left = adopted;
+    if (left != null && isPaused(loader.state(), left)) {
+      automatic.end();
+      Transition _ =
+          loader
+              .submit(
+                  new LoaderEvent.LoadFailed(
+                      left, "the guest that an earlier daemon has left was given up for another"))
+              .join();
+    }
   }
 
   /** The guest is gone, and whatever is being loaded with it. */
@@ -311,7 +352,12 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     if (after instanceof LoaderState.Setup) {
       runState.loadStarted();
     }
-    events.migration(statusOf(after));
+    automatic.stateChanged(after);
+    if (after instanceof LoaderState.PostcopyActive) {
+      // It has been recovered, or is another one: no longer something to be given up.
+      adopted = null;
+    }
+    events.migration(MigrationViews.status(after));
     if (after instanceof LoaderState.Cancelling cancelling
         && cancelling.load() instanceof SnapshotLoad cancelled) {
       cancelled.giveUpOpening();
@@ -319,8 +365,11 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     if (after instanceof LoaderState.PostcopyActive
         || (after instanceof LoaderState.Completed && before instanceof LoaderState.Active)) {
       SnapshotLoad loaded = load;
-      // A destination of a postcopy migration starts its guest whatever the snapshot says.
-      runState.loaded(!loads.isOurs() || loaded == null || loaded.savedRunning());
+      if (loads.isOurs()) {
+        runState.loaded(loaded == null || loaded.savedRunning());
+      } else {
+        runState.handedOver();
+      }
     }
     if (after instanceof LoaderState.Ended) {
       metrics.migrationEnded("incoming", after.status().name().toLowerCase(Locale.ROOT));
@@ -332,100 +381,33 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
 
   @Override
   public void stateChanged(SaveState state) {
-    events.migration(statusOf(state));
+    events.migration(MigrationViews.status(state));
     if (state instanceof SaveState.Ended) {
       runState.saveEnded(state instanceof SaveState.Completed);
-      metrics.migrationEnded("outgoing", statusOf(state).name().toLowerCase(Locale.ROOT));
+      metrics.migrationEnded(
+          "outgoing", MigrationViews.status(state).name().toLowerCase(Locale.ROOT));
     }
   }
 
   /** Where the migration that was begun last stands. */
   public MigrationStatus status() {
     PlainSave saved = save;
-    return saved == null ? statusOf(loader.state()) : statusOf(saved.state());
+    return saved == null
+        ? MigrationViews.status(loader.state())
+        : MigrationViews.status(saved.state());
   }
 
   /** Why the latest load has failed, or is paused. */
   public Optional<String> errorDesc() {
-    return errorDescOf(loader.state());
-  }
-
-  private static MigrationStatus statusOf(LoaderState state) {
-    return switch (state.status()) {
-      case NONE -> MigrationStatus.NONE;
-      case SETUP -> MigrationStatus.SETUP;
-      case ACTIVE -> MigrationStatus.ACTIVE;
-      case POSTCOPY_DEVICE -> MigrationStatus.POSTCOPY_DEVICE;
-      case POSTCOPY_ACTIVE -> MigrationStatus.POSTCOPY_ACTIVE;
-      case POSTCOPY_PAUSED -> MigrationStatus.POSTCOPY_PAUSED;
-      case POSTCOPY_RECOVER_SETUP -> MigrationStatus.POSTCOPY_RECOVER_SETUP;
-      case POSTCOPY_RECOVER -> MigrationStatus.POSTCOPY_RECOVER;
-      case COMPLETED -> MigrationStatus.COMPLETED;
-      case FAILED -> MigrationStatus.FAILED;
-      case CANCELLING -> MigrationStatus.CANCELLING;
-      case CANCELLED -> MigrationStatus.CANCELLED;
-    };
-  }
-
-  private static MigrationStatus statusOf(SaveState state) {
-    return switch (state) {
-      case SaveState.Setup _ -> MigrationStatus.SETUP;
-      case SaveState.Active _ -> MigrationStatus.ACTIVE;
-      case SaveState.Cancelling _ -> MigrationStatus.CANCELLING;
-      case SaveState.Completed _ -> MigrationStatus.COMPLETED;
-      case SaveState.Failed _ -> MigrationStatus.FAILED;
-      case SaveState.Cancelled _ -> MigrationStatus.CANCELLED;
-    };
+    return MigrationViews.errorDesc(loader.state());
   }
 
   /** One look at the migration that was begun last. */
   MigrationView view() {
     PlainSave saved = save;
-    return saved == null ? viewOfLoad(loader.state(), load) : viewOf(saved);
-  }
-
-  private MigrationView viewOfLoad(LoaderState state, @Nullable SnapshotLoad of) {
-    if (of == null || state.status() == LoadStatus.NONE) {
-      return MigrationView.none();
-    }
-    Optional<PostcopyEngine> engine = of.engine();
-    return new MigrationView(
-        statusOf(state),
-        errorDescOf(state),
-        state.status() == LoadStatus.SETUP ? loads.listeningAt(of) : Optional.empty(),
-        of.ram(),
-        times.totalNanos(System.nanoTime()),
-        times.setupNanos(),
-        of.mode() == Load.Mode.LAZY ? engine.map(PostcopyEngine::blocktime) : Optional.empty());
-  }
-
-  private static Optional<String> errorDescOf(LoaderState state) {
-    return switch (state) {
-      case LoaderState.Failed failed -> Optional.of(failed.reason());
-      case LoaderState.PostcopyPaused paused -> Optional.of(paused.reason());
-      case LoaderState.Live _, LoaderState.Idle _ -> Optional.empty();
-    };
-  }
-
-  private static MigrationView viewOf(PlainSave saved) {
-    SaveState state = saved.state();
-    long end = state instanceof SaveState.Ended ended ? ended.sinceNanos() : System.nanoTime();
-    long dataBytes = saved.writtenBytes();
-    return new MigrationView(
-        statusOf(state),
-        state instanceof SaveState.Failed failed ? Optional.of(failed.reason()) : Optional.empty(),
-        Optional.empty(),
-        Optional.of(
-            new RamFigures(
-                saved.totalBytes(),
-                dataBytes,
-                Math.max(0, saved.scannedBytes() - dataBytes),
-                Math.max(0, saved.totalBytes() - Math.max(dataBytes, saved.scannedBytes())),
-                dataBytes,
-                0)),
-        OptionalLong.of(end - saved.startedNanos()),
-        OptionalLong.empty(),
-        Optional.empty());
+    return saved == null
+        ? MigrationViews.of(loader.state(), load, times, loads)
+        : MigrationViews.of(saved);
   }
 
   /** Cancels a save and waits a while for its end; the loader is closed by its owner. */

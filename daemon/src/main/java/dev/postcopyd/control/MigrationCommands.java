@@ -31,7 +31,8 @@ public final class MigrationCommands {
     table.register(QmpCommands.MIGRATE_PAUSE, (_, _) -> done(control::pause));
     table.register(
         QmpCommands.MIGRATE_RECOVER,
-        (arguments, _) -> done(() -> control.recover(arguments.uri())));
+        (arguments, context) ->
+            done(() -> control.recover(arguments.uri(), context.descriptors())));
     table.register(QmpCommands.STOP, (_, _) -> done(control::stop));
     table.register(QmpCommands.CONT, (_, _) -> done(control::cont));
     table.register(QmpCommands.QUERY_STATUS, (_, _) -> control.queryStatus());

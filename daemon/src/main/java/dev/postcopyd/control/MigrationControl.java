@@ -74,7 +74,12 @@ public interface MigrationControl {
 
   void pause() throws QmpException;
 
-  void recover(String uri) throws QmpException;
+  /**
+   * Makes a paused load go on.
+   *
+   * @param descriptors the client's own, for {@code fd:} addresses
+   */
+  void recover(String uri, NamedDescriptors descriptors) throws QmpException;
 
   void stop() throws QmpException;
 

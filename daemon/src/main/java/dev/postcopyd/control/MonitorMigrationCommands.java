@@ -10,7 +10,6 @@ import dev.postcopyd.qmp.message.Event;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
 import dev.postcopyd.qmp.schema.MigrateRecoverArguments;
-import dev.postcopyd.qmp.schema.MigrateSetParameters;
 import dev.postcopyd.qmp.schema.MigrationCapability;
 import dev.postcopyd.qmp.schema.MigrationInfo;
 import dev.postcopyd.qmp.schema.MigrationStatus;
@@ -18,11 +17,8 @@ import dev.postcopyd.qmp.schema.QmpCommands;
 import dev.postcopyd.qmp.schema.QmpEvents;
 import java.io.IOException;
 import java.time.Duration;
-import java.util.List;
-import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
-import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -45,19 +41,9 @@ import tools.jackson.databind.node.ObjectNode;
 final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private static final Logger LOG = LoggerFactory.getLogger(MonitorMigrationCommands.class);
 
-  /**
-   * So long query-migrate waits for QEMU's figures; a QEMU that stands in a fault answers later.
-   */
-  private static final int FIGURES_MILLIS = 250;
-
-  private static final List<ClientCapabilities.Change> PAIR =
-      List.of(
-          new ClientCapabilities.Change(MigrationCapability.MAPPED_RAM.wireName(), true),
-          new ClientCapabilities.Change(MigrationCapability.POSTCOPY_RAM.wireName(), true));
-
   private static final Duration LOOK_PATIENCE = Duration.ofSeconds(10);
 
-  /** How QEMU names the states of a postcopy, and its figures. */
+  /** How QEMU names the states of a postcopy. */
   private static final String POSTCOPY = "postcopy-";
 
   private final QemuMonitor monitor;
@@ -66,6 +52,8 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private final MigrationSettings settings;
   private final ClientCapabilities capabilities;
   private final MigrationControl loads;
+  private final MonitorFigures figures;
+  private final MonitorParameters parameters;
 
   /** Whether the migration that was begun last is a load of the daemon's. */
   private volatile boolean ours;
@@ -93,6 +81,8 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     this.settings = settings;
     this.capabilities = new ClientCapabilities(settings);
     this.loads = loads;
+    this.figures = new MonitorFigures(monitor);
+    this.parameters = new MonitorParameters(settings);
   }
 
   void register(CommandTable table) {
@@ -185,25 +175,9 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private CompletionStage<JsonNode> setParameters(Command command, CommandContext context) {
     return pass(command, context)
         .thenApply(answer -> {
-          adoptParameters(command.arguments());
+          parameters.adopt(command.arguments());
           return answer;
         });
-  }
-
-  /** Of QEMU's parameters the daemon needs those that its own loads honour. */
-  private void adoptParameters(JsonNode parameters) {
-    JsonNode bandwidth = parameters.get("max-postcopy-bandwidth");
-    if (bandwidth != null) {
-      try {
-        ObjectNode one = QmpJson.object();
-        one.set("max-postcopy-bandwidth", bandwidth);
-        MigrateSetParameters change =
-            QmpCommands.MIGRATE_SET_PARAMETERS.arguments(new Command(null, "", one, false));
-        settings.adoptParameters(change);
-      } catch (QmpException e) {
-        LOG.warn("max-postcopy-bandwidth not taken over value={}", bandwidth);
-      }
-    }
   }
 
   private CompletionStage<JsonNode> queryMigrate(Command command, CommandContext context)
@@ -217,21 +191,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     if (!(own instanceof ObjectNode merged)) {
       return CompletableFuture.completedStage(own);
     }
-    return monitor
-        .execute(new Command(null, command.name(), QmpJson.object(), false))
-        .completeOnTimeout(QmpJson.object(), FIGURES_MILLIS, TimeUnit.MILLISECONDS)
-        .exceptionally(_ -> QmpJson.object())
-        .thenApply(figures -> merge(merged, figures));
-  }
-
-  /** How long vCPUs waited is measured by QEMU, in places that the daemon does not see. */
-  private static JsonNode merge(ObjectNode own, JsonNode qemu) {
-    for (Map.Entry<String, JsonNode> member : qemu.properties()) {
-      if (member.getKey().startsWith(POSTCOPY)) {
-        own.set(member.getKey(), member.getValue());
-      }
-    }
-    return own;
+    return figures.addTo(merged);
   }
 
   CompletionStage<JsonNode> migrateIncoming(Command command, CommandContext context)
@@ -254,7 +214,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
       LOG.info("nothing to load: QEMU has completed its migration uri={}", uri);
       return;
     }
-    capabilities.accepted(PAIR);
+    capabilities.accepted(ClientCapabilities.PAIR);
     load(new MigrateIncomingArguments(uri, null, null), none);
   }
 
@@ -263,12 +223,17 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     if (!statusAtQemu().startsWith(POSTCOPY)) {
       return false;
     }
-    capabilities.accepted(PAIR);
+    goOnWithoutAsking(uri, none);
+    return true;
+  }
+
+  /** The same for a QEMU that is known to be in the middle of a load. */
+  void goOnWithoutAsking(String uri, NamedDescriptors none) throws QmpException {
+    capabilities.accepted(ClientCapabilities.PAIR);
     ours = true;
     eventsOurs = true;
     capabilities.loadBegins();
     loads.resumeIncoming(new MigrateIncomingArguments(uri, null, null), settings.view(), none);
-    return true;
   }
 
   /** Where QEMU's migration stands; by then its capabilities have been taken over, too. */
@@ -368,7 +333,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
       return pass(command, context);
     }
     MigrateRecoverArguments arguments = QmpCommands.MIGRATE_RECOVER.arguments(command);
-    loads.recover(arguments.uri());
+    loads.recover(arguments.uri(), context.descriptors());
     return CompletableFuture.completedStage(QmpJson.object());
   }
 
@@ -394,7 +359,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   void readParameters() {
     var _ =
         query(QmpCommands.QUERY_MIGRATE_PARAMETERS.name())
-            .thenAccept(this::adoptParameters)
+            .thenAccept(parameters::adopt)
             .exceptionally(MonitorMigrationCommands::notAdopted);
   }
 

@@ -69,6 +69,13 @@ public final class MonitorProxy {
     }
   }
 
+  /** The same for a QEMU that can't be asked, because it waits for that load. */
+  public void goOnWithoutAsking(String uri) throws QmpException {
+    try (NamedDescriptors none = new NamedDescriptors()) {
+      migrations.goOnWithoutAsking(uri, none);
+    }
+  }
+
   /**
    * Loads a snapshot without being asked by a client, with both capabilities, unless this QEMU has
    * completed a load already. Waits until the file is open.

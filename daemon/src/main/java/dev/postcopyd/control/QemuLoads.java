@@ -1,5 +1,6 @@
 package dev.postcopyd.control;
 
+import dev.postcopyd.guest.PostcopyDestination.Terms;
 import dev.postcopyd.guest.QemuDestination;
 import dev.postcopyd.guest.QemuReadiness;
 import dev.postcopyd.incoming.LoadTrace;
@@ -64,7 +65,7 @@ public record QemuLoads(
       throw new QmpException(
           "the guest 'qemu' is loaded by postcopyd only with the capability postcopy-ram: switch it on with migrate-set-capabilities");
     }
-    return new StreamMigration(order.uri(), order.location(), context(order));
+    return new StreamMigration(order.uri(), order.location(), context(order, Optional.empty()));
   }
 
   /** Whatever names the snapshot, it has to be the one that the guest was started from. */
@@ -84,7 +85,12 @@ public record QemuLoads(
           "nothing tells whether the guest was started from this snapshot snapshot={}",
           order.uri());
     }
-    return StreamMigration.begunBefore(order.uri(), order.location(), context(order), begun);
+    return StreamMigration.begunBefore(order.uri(), order.location(), context(order, begun), begun);
+  }
+
+  /** Other names are the command line's to say, as they were for the earlier daemon. */
+  private Terms named(Terms terms) {
+    return new Terms(terms.hostPageSizes(), options.names(), terms.preempt(), terms.extraBlocks());
   }
 
   private static long offsetOf(LoadTrace.Trace begun) throws QmpException {
@@ -93,14 +99,17 @@ public record QemuLoads(
         : 0;
   }
 
-  private StreamContext context(Order order) {
+  private StreamContext context(Order order, Optional<LoadTrace.Trace> begun) {
     // A second channel wherever QEMU has it: there is nothing to lose by it.
     boolean preemptWanted = true;
     return new StreamContext(
         loader,
         metrics,
         new QemuDestination(
-            monitor, readiness, options.withExitOnError(order.exitOnError().orElse(false))),
+            monitor,
+            readiness,
+            options.withExitOnError(order.exitOnError().orElse(false)),
+            begun.map(trace -> named(trace.terms()))),
         handlers,
         warmUp,
         preemptWanted,

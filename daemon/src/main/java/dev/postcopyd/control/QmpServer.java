@@ -289,6 +289,10 @@ public final class QmpServer implements EventSink, AutoCloseable {
    * first step of an orderly end, so that a later one that hangs leaves no socket behind.
    */
   public void stopListening() {
+    if (loop.isShuttingDown()) {
+      // A start that failed has closed everything already.
+      return;
+    }
     loop.submit(this::closeAcceptors).awaitUninterruptibly(CLOSE_THREAD_SECONDS, TimeUnit.SECONDS);
   }
 

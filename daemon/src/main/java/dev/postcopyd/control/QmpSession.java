@@ -8,13 +8,9 @@ import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.codec.QmpMessageWriter;
 import dev.postcopyd.qmp.codec.QmpParseException;
 import dev.postcopyd.qmp.codec.QmpRequest;
-import dev.postcopyd.qmp.message.Failure;
 import dev.postcopyd.qmp.message.Greeting;
-import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.message.QmpMessage;
-import dev.postcopyd.qmp.message.Success;
 import io.netty.buffer.ByteBuf;
-import io.netty.buffer.Unpooled;
 import io.netty.channel.Channel;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
@@ -22,9 +18,6 @@ import io.netty.channel.socket.ChannelInputShutdownEvent;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.List;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.CompletionException;
-import java.util.concurrent.CompletionStage;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -59,11 +52,8 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
   private final NamedDescriptors descriptors = new NamedDescriptors();
   private final DescriptorInbox inbox = new DescriptorInbox();
 
-  /** Guards the two that follow. */
-  private final Object output = new Object();
-
-  private long unreadBytes;
-  private boolean abandoned;
+  private final SessionOutput output;
+  private final RequestExecution execution;
 
   /** Held while the answer that ends the negotiation is sent, and while an event is. */
   private final Object negotiation = new Object();
@@ -92,6 +82,8 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
     this.server = server;
     this.channel = channel;
     this.client = client;
+    this.execution = new RequestExecution(server, this);
+    this.output = new SessionOutput(server, channel, client, this::outputTaken);
     this.account = account;
     this.framer = new QmpFramer(server.settings().limits(), account, this);
   }
@@ -127,15 +119,11 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
 
   /** How many bytes of output the client has not read. */
   long unreadBytes() {
-    synchronized (output) {
-      return unreadBytes;
-    }
+    return output.unreadBytes();
   }
 
   boolean isAbandoned() {
-    synchronized (output) {
-      return abandoned;
-    }
+    return output.isAbandoned();
   }
 
   // Input.
@@ -246,7 +234,7 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
     reported = true;
     if (request.isOutOfBand()) {
       outOfBand.incrementAndGet();
-      answer(
+      execution.run(
           request,
           new CommandContext(this, true),
           () -> {
@@ -281,46 +269,11 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
     if (own != null) {
       inbox.replace(own);
     }
-    answer(queued.request(), new CommandContext(this, false), done);
+    execution.run(queued.request(), new CommandContext(this, false), done);
   }
 
-  private void answer(QmpRequest request, CommandContext context, Runnable done) {
-    CompletionStage<Success> result;
-    try {
-      result = server.commands().execute(request.command(oobEnabled), negotiated, context);
-    } catch (QmpException | RuntimeException | Error e) {
-      result = CompletableFuture.failedStage(e);
-    }
-    var _ =
-        result.whenComplete((success, failure) -> {
-          try (request) {
-            answer(failure == null ? success : failure(request, failure), context);
-          } catch (RuntimeException | Error e) {
-            // Whatever a handler throws is answered; so this is about the answering itself.
-            LOG.error("command not answered client={}", client, e);
-          } finally {
-            done.run();
-          }
-        });
-  }
-
-  private Failure failure(QmpRequest request, Throwable thrown) {
-    Throwable cause =
-        thrown instanceof CompletionException && thrown.getCause() != null
-            ? thrown.getCause()
-            : thrown;
-    return switch (cause) {
-      case QmpException refusal -> refusal.toFailure(request.id());
-      case IOException trouble ->
-          Failure.generic(request.id(), String.valueOf(trouble.getMessage()));
-      default -> {
-        LOG.error("command failed by a bug client={}", client, cause);
-        yield Failure.generic(request.id(), "internal error: " + cause);
-      }
-    };
-  }
-
-  private void answer(QmpMessage answer, CommandContext context) {
+  /** Sends an answer, and does what comes after it. Any thread. */
+  void answer(QmpMessage answer, CommandContext context) {
     byte[] line = QmpMessageWriter.write(answer);
     synchronized (negotiation) {
       send(line);
@@ -356,35 +309,7 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
 
   /** Sends a message, which must not be changed any more. Any thread. */
   void send(byte[] line) {
-    if (isAbandoned()) {
-      return;
-    }
-    long unread = count(line.length);
-    channel
-        .writeAndFlush(Unpooled.wrappedBuffer(line))
-        .addListener(_ -> {
-          long _ = count(-line.length);
-          outputTaken();
-        });
-    // A single message is sent whatever its size.
-    if (unread > server.settings().maxUnreadBytes() && unread > line.length) {
-      abandon();
-    }
-  }
-
-  /** Counts unread output here, and for all clients together unless this one counts no more. */
-  private long count(int bytes) {
-    long unread;
-    boolean counted;
-    synchronized (output) {
-      unreadBytes += bytes;
-      unread = unreadBytes;
-      counted = !abandoned;
-    }
-    if (counted) {
-      server.unreadChanged(bytes);
-    }
-    return unread;
+    output.send(line);
   }
 
   private void outputTaken() {
@@ -397,19 +322,7 @@ final class QmpSession extends ChannelInboundHandlerAdapter implements QmpFramer
 
   /** Disconnects a client that does not read. Any thread. */
   void abandon() {
-    long unread;
-    synchronized (output) {
-      if (abandoned) {
-        return;
-      }
-      abandoned = true;
-      unread = unreadBytes;
-    }
-    // As good as given back, so that nobody else is chosen before it is.
-    server.unreadChanged(-unread);
-    LOG.warn(
-        "client disconnected because it does not read client={} unread_bytes={}", client, unread);
-    var _ = channel.close();
+    output.abandon();
   }
 
   // The end.

@@ -14,6 +14,7 @@ import dev.postcopyd.incoming.StreamMigration;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationCapability;
 import dev.postcopyd.workingset.WorkingSetChoice;
@@ -40,6 +41,8 @@ public record StreamLoads(
     WorkingSetChoice workingSet,
     LoadTrace trace)
     implements GuestLoads {
+  private static final String FD = "fd:";
+
   @Override
   public String guestName() {
     return "stream";
@@ -68,6 +71,25 @@ public record StreamLoads(
         order.uri(),
         order.location(),
         context(to, order.settings().isEnabled(MigrationCapability.POSTCOPY_PREEMPT)));
+  }
+
+  @Override
+  public String recoveryAddress(String uri, NamedDescriptors descriptors) throws QmpException {
+    if (!uri.startsWith(FD)) {
+      return uri;
+    }
+    try {
+      return FD + descriptors.take(uri.substring(FD.length()));
+    } catch (DescriptorException e) {
+      throw new QmpException(String.valueOf(e.getMessage()));
+    }
+  }
+
+  @Override
+  public void discardRecoveryAddress(String address) {
+    if (address.startsWith(FD)) {
+      int _ = FileDescriptors.close(Integer.parseInt(address.substring(FD.length())));
+    }
   }
 
   /**

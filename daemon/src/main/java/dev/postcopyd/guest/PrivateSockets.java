@@ -1,6 +1,6 @@
 package dev.postcopyd.guest;
 
-import dev.postcopyd.monitor.QemuMonitor;
+import dev.postcopyd.posix.PeerCredentials;
 import dev.postcopyd.posix.UnixSocket;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -21,7 +21,9 @@ import org.slf4j.LoggerFactory;
 /**
  * Paths where QEMU can listen for a migration and nobody but QEMU and the daemon can come: in a
  * directory of their own, made when the first one is wanted, mode 0700, and QEMU's if that has
- * another user. Guarded by its owner; {@link #close} removes all of it.
+ * another user. A daemon that may not give it away shares it with the group that may write to
+ * QEMU's monitor, and so may do anything to QEMU already. Guarded by its owner; {@link #close}
+ * removes all of it.
  */
 final class PrivateSockets implements AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(PrivateSockets.class);
@@ -32,16 +34,24 @@ final class PrivateSockets implements AutoCloseable {
   /** Short, as are the names in it: QEMU reads each byte of its monitor by itself. */
   private static final String PREFIX = "postcopyd-";
 
+  private static final int GROUP_MAY_WRITE = 0020;
+
   private static final int ATTEMPTS = 100;
 
+  /** What is made in it is the group's too. */
+  private static final int OWNER_AND_GROUP = 02770;
+
+  private final Path monitor;
   private final List<Path> parents;
   private final List<Path> sockets = new ArrayList<>();
   private @Nullable Path directory;
 
   /**
+   * @param monitor QEMU's monitor
    * @param parents where the directory may be, best first
    */
-  PrivateSockets(List<Path> parents) {
+  PrivateSockets(Path monitor, List<Path> parents) {
+    this.monitor = monitor;
     this.parents = List.copyOf(parents);
   }
 
@@ -53,21 +63,22 @@ final class PrivateSockets implements AutoCloseable {
    */
   static PrivateSockets beside(Path monitor, Optional<Path> chosen) {
     if (chosen.isPresent()) {
-      return new PrivateSockets(List.of(chosen.get()));
+      return new PrivateSockets(monitor, List.of(chosen.get()));
     }
     Path parent = monitor.toAbsolutePath().getParent();
     Path temporary = Path.of(System.getProperty("java.io.tmpdir", "/tmp"));
-    return new PrivateSockets(parent == null ? List.of(temporary) : List.of(parent, temporary));
+    return new PrivateSockets(
+        monitor, parent == null ? List.of(temporary) : List.of(parent, temporary));
   }
 
   /** A path that has not been used, short enough for a socket. */
-  Path next(QemuMonitor.Session qemu) throws IOException {
+  Path next(PeerCredentials qemu) throws IOException {
     Path socket = directory(qemu).resolve("m" + (sockets.size() + 1));
     sockets.add(socket);
     return socket;
   }
 
-  private Path directory(QemuMonitor.Session qemu) throws IOException {
+  private Path directory(PeerCredentials qemu) throws IOException {
     Path existing = directory;
     if (existing != null) {
       return existing;
@@ -92,7 +103,7 @@ final class PrivateSockets implements AutoCloseable {
         trouble);
   }
 
-  private static Path make(Path parent, QemuMonitor.Session qemu) throws IOException {
+  private Path make(Path parent, PeerCredentials qemu) throws IOException {
     Path made = makeUnique(parent);
     try {
       Path longest = made.resolve("m99999");
@@ -100,8 +111,8 @@ final class PrivateSockets implements AutoCloseable {
         throw new IOException(made + " is too long for a unix socket's path");
       }
       int owner = (Integer) Files.getAttribute(made, "unix:uid");
-      if (owner != qemu.peer().uid()) {
-        UnixSocket.chown(made, qemu.peer().uid(), qemu.peer().gid());
+      if (owner != qemu.uid()) {
+        give(made, qemu);
       }
       return made;
     } catch (IOException | RuntimeException e) {
@@ -122,6 +133,20 @@ final class PrivateSockets implements AutoCloseable {
           throw e;
         }
       }
+    }
+  }
+
+  private void give(Path made, PeerCredentials qemu) throws IOException {
+    try {
+      UnixSocket.chown(made, qemu.uid(), qemu.gid());
+    } catch (IOException notAllowed) {
+      int group = (Integer) Files.getAttribute(monitor, "unix:gid");
+      int mode = (Integer) Files.getAttribute(monitor, "unix:mode");
+      if ((mode & GROUP_MAY_WRITE) == 0) {
+        throw notAllowed;
+      }
+      UnixSocket.chown(made, -1, group);
+      UnixSocket.chmod(made, OWNER_AND_GROUP);
     }
   }
 

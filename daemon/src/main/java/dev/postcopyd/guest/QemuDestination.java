@@ -1,7 +1,10 @@
 package dev.postcopyd.guest;
 
+import dev.postcopyd.monitor.LifelineKeeper;
+import dev.postcopyd.monitor.MonitorLifeline;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.posix.FileDescriptors;
+import dev.postcopyd.posix.PeerCredentials;
 import dev.postcopyd.posix.UnixSocket;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.QmpException;
@@ -50,6 +53,9 @@ public final class QemuDestination implements PostcopyDestination {
   private final QemuCalls calls;
   private final Options options;
   private final PrivateSockets sockets;
+  private final LifelineKeeper lifeline;
+  private final Optional<Terms> knownTerms;
+  private volatile boolean running;
   private boolean closed;
   private QemuReadiness.@Nullable Beginning beginning;
   private @Nullable Path listening;
@@ -84,15 +90,22 @@ public final class QemuDestination implements PostcopyDestination {
 
   /** A destination for which nothing is done before its load. */
   public QemuDestination(QemuMonitor monitor, Options options) {
-    this(monitor, new QemuReadiness(monitor, options.preempt()), options);
+    this(monitor, new QemuReadiness(monitor, options.preempt()), options, Optional.empty());
   }
 
   /**
+   * A QEMU that may be in the middle of a load.
+   *
    * @param readiness what is done before a load, shared by all loads into QEMUs at this monitor
+   * @param knownTerms what it has asked for when its load began, if that is known; then it need not
+   *     be able to answer
    */
-  public QemuDestination(QemuMonitor monitor, QemuReadiness readiness, Options options) {
+  public QemuDestination(
+      QemuMonitor monitor, QemuReadiness readiness, Options options, Optional<Terms> knownTerms) {
     this.monitor = monitor;
     this.readiness = readiness;
+    this.lifeline = monitor.lifeline();
+    this.knownTerms = knownTerms;
     this.calls = new QemuCalls(monitor);
     this.options = options;
     this.sockets = PrivateSockets.beside(monitor.path(), options.directory());
@@ -110,6 +123,9 @@ public final class QemuDestination implements PostcopyDestination {
 
   @Override
   public Terms prepare(Offer offer) throws IOException {
+    if (knownTerms.isPresent() && lifeline.line().isPresent()) {
+      return knownTerms.get();
+    }
     QemuMonitor.Session session = session();
     QemuReadiness.Beginning begun = beginning == null ? readiness.take() : beginning;
     beginning = null;
@@ -138,6 +154,7 @@ public final class QemuDestination implements PostcopyDestination {
             && machine.capabilities().containsKey(QemuReadiness.POSTCOPY_PREEMPT);
     JsonNode _ = calls.await("migrate-set-capabilities", begun.capabilitiesSet());
     listen(session, preempt);
+    lifeline.keep();
     if (offer.savedRunState().filter(state -> !LIVE.contains(state)).isPresent()) {
       // Only now: a QEMU that has taken migrate-incoming is one whose guest does not run yet.
       JsonNode _ = calls.call("stop", QmpJson.object());
@@ -154,7 +171,7 @@ public final class QemuDestination implements PostcopyDestination {
   private void listen(QemuMonitor.Session session, boolean preempt) throws IOException {
     Path socket;
     try {
-      socket = nextSocket(session);
+      socket = nextSocket(session.peer());
     } catch (IOException e) {
       if (preempt) {
         throw e;
@@ -167,11 +184,11 @@ public final class QemuDestination implements PostcopyDestination {
     listening = socket;
   }
 
-  private synchronized Path nextSocket(QemuMonitor.Session session) throws IOException {
+  private synchronized Path nextSocket(PeerCredentials qemu) throws IOException {
     if (closed) {
       throw new IOException("the load is being given up");
     }
-    return sockets.next(session);
+    return sockets.next(qemu);
   }
 
   /** One end to QEMU, the other one is the connection: there can be no second one. */
@@ -231,18 +248,15 @@ public final class QemuDestination implements PostcopyDestination {
     if (uri.isPresent()) {
       LOG.info("address of migrate-recover not used, QEMU is given one uri={}", uri.get());
     }
-    QemuMonitor.Session session = session();
-    if (!session.oob()) {
-      throw new IOException(
-          name() + " cannot be recovered: its monitor takes no out-of-band commands");
-    }
-    Path socket = nextSocket(session);
-    ObjectNode arguments = QmpJson.object().put("uri", "unix:" + socket);
+    running = true;
+    Optional<MonitorLifeline> line = lifeline.line();
+    Path socket = nextSocket(line.isPresent() ? line.get().peer() : sessionWithOob().peer());
     long deadlineNanos = System.nanoTime() + RECOVER_PATIENCE.toNanos();
     while (true) {
       try {
-        JsonNode _ = monitor.callOutOfBand("migrate-recover", arguments, QemuCalls.PATIENCE);
+        recoverAt("unix:" + socket, line);
         listening = socket;
+        lifeline.keep();
         return;
       } catch (QmpException e) {
         // QEMU learns of the lost connection when we do, but it may take a moment to act.
@@ -252,6 +266,26 @@ public final class QemuDestination implements PostcopyDestination {
         }
       }
       pause();
+    }
+  }
+
+  private QemuMonitor.Session sessionWithOob() throws IOException {
+    QemuMonitor.Session session = session();
+    if (!session.oob()) {
+      throw new IOException(
+          name() + " cannot be recovered: its monitor takes no out-of-band commands");
+    }
+    return session;
+  }
+
+  private void recoverAt(String uri, Optional<MonitorLifeline> line)
+      throws IOException, QmpException {
+    if (line.isPresent()) {
+      line.get().recover(uri, QemuCalls.PATIENCE);
+    } else {
+      JsonNode _ =
+          monitor.callOutOfBand(
+              "migrate-recover", QmpJson.object().put("uri", uri), QemuCalls.PATIENCE);
     }
   }
 
@@ -266,7 +300,9 @@ public final class QemuDestination implements PostcopyDestination {
   // What happens.
 
   @Override
-  public void deviceStateLoaded() {}
+  public void deviceStateLoaded() {
+    running = true;
+  }
 
   /**
    * QEMU pauses its migration by itself when the connection ends, and its guest waits wherever
@@ -280,6 +316,7 @@ public final class QemuDestination implements PostcopyDestination {
 
   @Override
   public void completed() {
+    lifeline.letGo();
     removeSockets();
   }
 
@@ -312,6 +349,9 @@ public final class QemuDestination implements PostcopyDestination {
   @Override
   public synchronized void close() {
     closed = true;
+    if (!running) {
+      lifeline.letGo();
+    }
     removeSockets();
   }
 }

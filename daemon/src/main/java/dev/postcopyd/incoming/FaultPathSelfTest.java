@@ -82,7 +82,7 @@ public final class FaultPathSelfTest {
   }
 
   /** Runs of data and of zero pages, of many lengths. */
-  private static void fill(MemorySegment contents) {
+  static void fill(MemorySegment contents) {
     for (int i = 0; i < PAGES; i++) {
       if ((i * 37 % 64) < 48) {
         contents.asSlice(i * PAGE_BYTES, PAGE_BYTES).fill((byte) (i * 31 | 1));

@@ -1,5 +1,6 @@
 package dev.postcopyd.incoming;
 
+import dev.postcopyd.guest.PostcopyDestination;
 import dev.postcopyd.posix.FileIdentity;
 import java.io.IOException;
 import java.util.Optional;
@@ -28,10 +29,15 @@ public interface LoadTrace {
    * What a fresh daemon has to know.
    *
    * @param snapshotUri the migration URI of the snapshot
-   * @param preempt whether the guest expects a second channel
+   * @param terms what the guest asked for; only page sizes and the second channel need be kept
    * @param identity which file the guest depends on: another one at the same place would do harm
    */
-  record Trace(String snapshotUri, boolean preempt, FileIdentity identity) {}
+  record Trace(String snapshotUri, PostcopyDestination.Terms terms, FileIdentity identity) {
+    /** Whether the guest expects a second channel. */
+    public boolean preempt() {
+      return terms.preempt();
+    }
+  }
 
   /** The guest is about to run and will depend on the snapshot; outlives the daemon from now on. */
   void leave(Trace trace) throws IOException;

@@ -1,5 +1,7 @@
 package dev.postcopyd.incoming;
 
+import dev.postcopyd.guest.PostcopyDestination.Terms;
+import dev.postcopyd.page.PageSize;
 import dev.postcopyd.posix.FileIdentity;
 import dev.postcopyd.posix.NativeFile;
 import java.io.IOException;
@@ -8,6 +10,7 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -20,21 +23,24 @@ import org.slf4j.LoggerFactory;
  * it has all its memory. Lines of text, UTF-8:
  *
  * <pre>
- * postcopyd-load 1
+ * postcopyd-load 2
  * guest=stream:unix:/run/vm.mig
  * snapshot=file:/var/lib/vm.mr
  * preempt=on
+ * page-size.pc.ram=2097152
  * inode=1234
  * size=4294967296
  * mtime=1700000000000000000
  * </pre>
  *
- * <p>Replaced as a whole, so that a crash leaves the old one or the new. Snapshots that were handed
- * over as a descriptor leave no trace: a fresh daemon could not open them.
+ * <p>Block names and values have %, = and control characters as %XX; pages of 4 KiB are not
+ * mentioned. Replaced as a whole, so that a crash leaves the old one or the new. Snapshots that
+ * were handed over as a descriptor leave no trace: a fresh daemon could not open them.
  */
 public final class PausedLoadFile implements LoadTrace {
   private static final Logger log = LoggerFactory.getLogger(PausedLoadFile.class);
-  private static final String HEAD = "postcopyd-load 1";
+  private static final String HEAD = "postcopyd-load 2";
+  private static final String PAGE_SIZE = "page-size.";
   private static final int MAX_BYTES = 64 << 10;
 
   private final Path path;
@@ -48,6 +54,11 @@ public final class PausedLoadFile implements LoadTrace {
     this.guest = guest;
   }
 
+  /** Where it is. */
+  public Path path() {
+    return path;
+  }
+
   @Override
   public void leave(Trace trace) throws IOException {
     if (!trace.snapshotUri().startsWith("file:")
@@ -57,17 +68,35 @@ public final class PausedLoadFile implements LoadTrace {
           trace.snapshotUri());
       return;
     }
-    String text =
-        String.join(
-            "\n",
-            HEAD,
-            "guest=" + guest,
-            "snapshot=" + trace.snapshotUri(),
-            "preempt=" + (trace.preempt() ? "on" : "off"),
-            "inode=" + trace.identity().inode(),
-            "size=" + trace.identity().sizeBytes(),
-            "mtime=" + trace.identity().mtimeNanos(),
-            "");
+    try {
+      write(text(trace));
+    } catch (IOException e) {
+      throw new IOException(
+          "the guest is not started, because it can't be noted down which snapshot it will depend"
+              + " on, and no other daemon could go on with it: "
+              + e.getMessage(),
+          e);
+    }
+  }
+
+  private String text(Trace trace) {
+    List<String> lines = new ArrayList<>();
+    lines.add(HEAD);
+    lines.add("guest=" + escape(guest));
+    lines.add("snapshot=" + escape(trace.snapshotUri()));
+    lines.add("preempt=" + (trace.preempt() ? "on" : "off"));
+    trace
+        .terms()
+        .hostPageSizes()
+        .forEach((block, size) -> lines.add(PAGE_SIZE + escape(block) + "=" + size.bytes()));
+    lines.add("inode=" + trace.identity().inode());
+    lines.add("size=" + trace.identity().sizeBytes());
+    lines.add("mtime=" + trace.identity().mtimeNanos());
+    lines.add("");
+    return String.join("\n", lines);
+  }
+
+  private void write(String text) throws IOException {
     Path temporary = path.resolveSibling(path.getFileName() + ".new");
     try (NativeFile file = NativeFile.open(temporary, NativeFile.Mode.WRITE_CREATE_TRUNCATE)) {
       file.writeBytesAt(text.getBytes(StandardCharsets.UTF_8), 0);
@@ -75,6 +104,35 @@ public final class PausedLoadFile implements LoadTrace {
     // Not synced: it is for a guest that lives on when the daemon dies, and no guest outlives the
     // machine.
     Files.move(temporary, path, StandardCopyOption.ATOMIC_MOVE);
+  }
+
+  /** One line, whatever a path has in it. */
+  private static String escape(String value) {
+    StringBuilder text = new StringBuilder();
+    for (int i = 0; i < value.length(); i++) {
+      char next = value.charAt(i);
+      if (next < ' ' || next == '%' || next == '=' || next == '\u0085' || next == '\u007f') {
+        text.append("%%%02X".formatted((int) next));
+      } else {
+        text.append(next);
+      }
+    }
+    return text.toString();
+  }
+
+  private static String unescape(String text) throws IOException {
+    StringBuilder value = new StringBuilder();
+    for (int i = 0; i < text.length(); i++) {
+      if (text.charAt(i) != '%') {
+        value.append(text.charAt(i));
+      } else if (i + 2 < text.length()) {
+        value.append((char) Integer.parseInt(text, i + 1, i + 3, 16));
+        i += 2;
+      } else {
+        throw new IOException("ends within an escaped character");
+      }
+    }
+    return value.toString();
   }
 
   @Override
@@ -107,10 +165,17 @@ public final class PausedLoadFile implements LoadTrace {
       throw new IOException("does not begin with '" + HEAD + "'");
     }
     Map<String, String> values = new HashMap<>();
+    Map<String, PageSize> pageSizes = new HashMap<>();
     for (String line : lines.subList(1, lines.size())) {
       int equals = line.indexOf('=');
       if (equals > 0) {
-        values.put(line.substring(0, equals), line.substring(equals + 1));
+        String key = unescape(line.substring(0, equals));
+        String value = unescape(line.substring(equals + 1));
+        if (key.startsWith(PAGE_SIZE)) {
+          pageSizes.put(key.substring(PAGE_SIZE.length()), PageSize.ofBytes(Long.parseLong(value)));
+        } else {
+          values.put(key, value);
+        }
       }
     }
     if (!guest.equals(values.get("guest"))) {
@@ -121,7 +186,7 @@ public final class PausedLoadFile implements LoadTrace {
     return Optional.of(
         new Trace(
             required(values, "snapshot"),
-            required(values, "preempt").equals("on"),
+            new Terms(pageSizes, Map.of(), required(values, "preempt").equals("on"), List.of()),
             new FileIdentity(
                 0,
                 Long.parseLong(required(values, "inode")),

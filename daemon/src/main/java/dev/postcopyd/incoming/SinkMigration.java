@@ -34,7 +34,8 @@ import org.slf4j.LoggerFactory;
  * </pre>
  *
  * <p>The steps run on the loader's worker thread; the source's threads report what comes. What ends
- * before SHUT(0) leaves the source its guest. Owns address, session and sink.
+ * before SHUT(0) leaves the source its guest; what ends while the source is away leaves behind what
+ * another daemon needs to go on. Owns address, session and sink.
  */
 public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
   private static final Logger log = LoggerFactory.getLogger(SinkMigration.class);
@@ -49,6 +50,7 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
   private volatile @Nullable SourceSession session;
   private volatile OptionalInt port = OptionalInt.empty();
   private volatile boolean switchedOver;
+  private volatile boolean connected;
   private volatile boolean released;
   private final AtomicReference<SourceAddress.@Nullable Open> reopened = new AtomicReference<>();
   private boolean addressUsed;
@@ -184,6 +186,7 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
 
   @Override
   public void ramAnnounced(RamBlockTable table) {
+    connected = true;
     loader.report(new LoaderEvent.RamReady(this));
   }
 
@@ -242,6 +245,7 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
 
   @Override
   public void connectionLost(String reason) {
+    connected = false;
     loader.report(new LoaderEvent.ConnectionLost(this, reason));
   }
 
@@ -252,6 +256,7 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
 
   @Override
   public void reconnected() {
+    connected = true;
     loader.report(new LoaderEvent.Reconnected(this));
   }
 
@@ -371,6 +376,10 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
     SourceAddress.Open unused = reopened.getAndSet(null);
     if (unused != null) {
       unused.close();
+    }
+    if (switchedOver && !connected) {
+      // Its source waits, and could not go on if this were lost: another daemon may take it up.
+      sink.leaveBehind();
     }
     sink.close();
     released = true;

@@ -267,8 +267,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     context
         .trace()
         .leave(
-            new LoadTrace.Trace(
-                source, terms.preempt(), Objects.requireNonNull(snapshot).file().identity()));
+            new LoadTrace.Trace(source, terms, Objects.requireNonNull(snapshot).file().identity()));
   }
 
   private StreamSession connect() throws IOException {
@@ -555,10 +554,26 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     for (long page = 0; page < block.pageCount(); page++) {
       long target = page << targetShift;
       if (pages.isReceived(target)) {
-        connected
-            .engine()
-            .alreadyReceived(block, block.firstPageIndex() + page, 1, stored.isStored(target));
+        requireFresh(
+            connected
+                .engine()
+                .alreadyReceived(block, block.firstPageIndex() + page, 1, stored.isStored(target)),
+            block,
+            target);
       }
+    }
+  }
+
+  /** One bitmap a block, and no request before it, is what a destination of good will sends. */
+  private static void requireFresh(boolean fresh, RamBlock block, long targetPage)
+      throws IOException {
+    if (!fresh) {
+      throw new IOException(
+          "the destination says that it has page "
+              + targetPage
+              + " of block "
+              + block.name()
+              + ", which it has asked for or told of before");
     }
   }
 

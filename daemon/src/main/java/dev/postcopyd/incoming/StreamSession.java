@@ -226,6 +226,12 @@ final class StreamSession
 
   @Override
   public void sendingFailed(IOException cause) {
+    if (endingSent) {
+      // It had all data before, and may be gone with its last question open: what has become of it
+      // is told by the return path, or by that path's end.
+      log.debug("not answered any more cause=\"{}\"", cause.getMessage());
+      return;
+    }
     lose(String.valueOf(cause.getMessage()));
   }
 

@@ -10,6 +10,7 @@ import io.prometheus.metrics.model.snapshots.HistogramSnapshot;
 import io.prometheus.metrics.model.snapshots.MetricSnapshot;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.LongAdder;
+import java.util.function.DoubleSupplier;
 import org.HdrHistogram.AtomicHistogram;
 import org.HdrHistogram.Histogram;
 
@@ -158,6 +159,34 @@ public final class PostcopyMetrics {
         .description("1 for the migration status that query-migrate reports now")
         .tags("status", status)
         .register(registry);
+  }
+
+  /**
+   * Shows figures of one guest, labelled with its number, until the answer is run.
+   *
+   * @param remainingBytes of its memory, not there yet
+   * @param faults pages that it had to wait for
+   */
+  public Runnable exportGuest(long guest, DoubleSupplier remainingBytes, DoubleSupplier faults) {
+    Gauge remaining =
+        Gauge.builder(
+                "postcopyd.guest.remaining.bytes", remainingBytes, DoubleSupplier::getAsDouble)
+            .description("Memory of a guest that is not there yet")
+            .tags("guest", Long.toString(guest))
+            .strongReference(true)
+            .register(registry);
+    Gauge faulted =
+        Gauge.builder("postcopyd.guest.faults", faults, DoubleSupplier::getAsDouble)
+            .description("Pages that a guest had to wait for")
+            .tags("guest", Long.toString(guest))
+            .strongReference(true)
+            .register(registry);
+    return () -> {
+      registry.remove(remaining);
+      registry.remove(faulted);
+      remaining.close();
+      faulted.close();
+    };
   }
 
   /** A copy of the fault latencies recorded so far, in nanoseconds. */

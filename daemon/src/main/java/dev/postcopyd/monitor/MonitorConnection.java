@@ -4,6 +4,7 @@ import static dev.postcopyd.posix.abi.PosixConstants.POLLIN;
 import static dev.postcopyd.posix.abi.PosixConstants.POLLOUT;
 
 import dev.postcopyd.posix.Errno;
+import dev.postcopyd.posix.ErrnoException;
 import dev.postcopyd.posix.EventFd;
 import dev.postcopyd.posix.FdPassing;
 import dev.postcopyd.posix.FileDescriptors;
@@ -117,6 +118,17 @@ final class MonitorConnection implements AutoCloseable {
   /** Who listens there. */
   PeerCredentials peer() {
     return peer;
+  }
+
+  /** A second descriptor of the socket, owned by the caller; -1 if there can be none. */
+  int duplicate() {
+    synchronized (lock) {
+      try {
+        return ended ? -1 : FileDescriptors.dup(socket);
+      } catch (ErrnoException e) {
+        return -1;
+      }
+    }
   }
 
   /**

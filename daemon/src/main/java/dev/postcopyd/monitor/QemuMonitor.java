@@ -10,18 +10,14 @@ import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.Command;
 import dev.postcopyd.qmp.message.Event;
 import dev.postcopyd.qmp.message.Greeting;
-import dev.postcopyd.qmp.message.QmpException;
 import java.io.IOException;
 import java.net.ProtocolException;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
-import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -41,7 +37,7 @@ import tools.jackson.databind.node.ObjectNode;
  * order, so listeners and whoever hangs on an answer must not wait in it. Whoever makes it closes
  * it.
  */
-public final class QemuMonitor implements AutoCloseable {
+public final class QemuMonitor implements MonitorCommands, AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(QemuMonitor.class);
 
   private static final long FIRST_PAUSE_NANOS = TimeUnit.MILLISECONDS.toNanos(5);
@@ -88,6 +84,7 @@ public final class QemuMonitor implements AutoCloseable {
   private final EventFd wakeup;
   private final List<Listener> listeners = new CopyOnWriteArrayList<>();
   private final Thread thread;
+  private final LifelineKeeper lifeline = new LifelineKeeper(this);
   private volatile boolean closed;
   private volatile String trouble;
 
@@ -112,6 +109,7 @@ public final class QemuMonitor implements AutoCloseable {
     this.path = path;
     this.trouble = "not tried yet";
     this.wakeup = EventFd.create();
+    listeners.add(lifeline);
     this.thread = Thread.ofPlatform().name("qemu-monitor").daemon().unstarted(this::run);
   }
 
@@ -129,6 +127,7 @@ public final class QemuMonitor implements AutoCloseable {
     thread.start();
   }
 
+  @Override
   public Path path() {
     return path;
   }
@@ -137,6 +136,29 @@ public final class QemuMonitor implements AutoCloseable {
   public Optional<Session> session() {
     synchronized (lock) {
       return Optional.ofNullable(session);
+    }
+  }
+
+  /** What lets a fresh daemon reach QEMU when it is too busy to negotiate. */
+  public LifelineKeeper lifeline() {
+    return lifeline;
+  }
+
+  /** The pid of a QEMU that is connected and has not greeted yet. */
+  Optional<Integer> silentPeer() {
+    synchronized (lock) {
+      MonitorConnection current = connection;
+      return current == null || session != null
+          ? Optional.empty()
+          : Optional.of(current.peer().pid());
+    }
+  }
+
+  /** A second descriptor of the session's socket, owned by the caller; -1 without a session. */
+  int duplicate() {
+    synchronized (lock) {
+      MonitorConnection current = connection;
+      return current == null || session == null ? -1 : current.duplicate();
     }
   }
 
@@ -152,27 +174,12 @@ public final class QemuMonitor implements AutoCloseable {
     return "QEMU's monitor at " + path + " is not there (" + trouble + "); postcopyd keeps trying";
   }
 
-  /**
-   * Sends a command.
-   *
-   * @param command its id is replaced
-   * @return completes with what the command returns; with {@link QmpException} if QEMU refuses it,
-   *     with {@link MonitorUnavailableException} if there is no QEMU to answer
-   */
-  public CompletableFuture<JsonNode> execute(Command command) {
-    return execute(command, -1);
-  }
-
-  /**
-   * Sends a command with a descriptor.
-   *
-   * @param descriptor owned by this object from now on; -1 for none
-   */
+  @Override
   public CompletableFuture<JsonNode> execute(Command command, int descriptor) {
     MonitorConnection current;
     synchronized (lock) {
       current = session == null ? null : connection;
-      if (mayChangeTheMachine(command.name())) {
+      if (MonitorCommands.mayChangeTheMachine(command.name())) {
         changes++;
       }
     }
@@ -193,70 +200,6 @@ public final class QemuMonitor implements AutoCloseable {
   public long changes() {
     synchronized (lock) {
       return changes;
-    }
-  }
-
-  /** Migration settings are no part of the machine. */
-  private static boolean mayChangeTheMachine(String command) {
-    return !(command.startsWith("query-")
-        || command.startsWith("x-query-")
-        || command.startsWith("qom-get")
-        || command.startsWith("qom-list")
-        || command.startsWith("migrate-set-"));
-  }
-
-  /**
-   * Sends a command and waits for the answer; not on the session's own thread.
-   *
-   * @throws QmpException if QEMU refuses it
-   * @throws IOException if there is no QEMU, or no answer in time
-   */
-  public JsonNode call(String name, ObjectNode arguments, Duration limit)
-      throws IOException, QmpException {
-    return await(execute(new Command(null, name, arguments, false)), name, limit);
-  }
-
-  /** The same for a command without arguments. */
-  public JsonNode call(String name, Duration limit) throws IOException, QmpException {
-    return call(name, QmpJson.object(), limit);
-  }
-
-  /** The same, out of band. */
-  public JsonNode callOutOfBand(String name, ObjectNode arguments, Duration limit)
-      throws IOException, QmpException {
-    return await(execute(new Command(null, name, arguments, true)), name, limit);
-  }
-
-  /** The same with a descriptor, which is owned by this object from now on. */
-  public JsonNode call(String name, ObjectNode arguments, int descriptor, Duration limit)
-      throws IOException, QmpException {
-    return await(execute(new Command(null, name, arguments, false), descriptor), name, limit);
-  }
-
-  private JsonNode await(CompletableFuture<JsonNode> answer, String name, Duration limit)
-      throws IOException, QmpException {
-    try {
-      return answer.get(limit.toNanos(), TimeUnit.NANOSECONDS);
-    } catch (TimeoutException e) {
-      throw new IOException(
-          "QEMU has not answered "
-              + name
-              + " on its monitor at "
-              + path
-              + " within "
-              + limit.toMillis()
-              + " ms",
-          e);
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw new IOException("interrupted while waiting for " + name, e);
-    } catch (ExecutionException e) {
-      switch (e.getCause()) {
-        case QmpException refusal -> throw refusal;
-        case IOException lost ->
-            throw new MonitorUnavailableException(String.valueOf(lost.getMessage()));
-        case null, default -> throw new IOException(name + ": " + e.getMessage(), e);
-      }
     }
   }
 
@@ -411,6 +354,11 @@ public final class QemuMonitor implements AutoCloseable {
     } catch (IOException e) {
       throw new IllegalStateException("can't wait", e);
     }
+  }
+
+  /** Whether there will be no session any more. */
+  public boolean isClosed() {
+    return closed;
   }
 
   /** Ends the session; whatever waits for an answer gets none. Idempotent. */

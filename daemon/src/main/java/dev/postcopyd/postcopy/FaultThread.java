@@ -2,6 +2,7 @@ package dev.postcopyd.postcopy;
 
 import java.io.IOException;
 import java.util.concurrent.CountDownLatch;
+import java.util.function.Consumer;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -16,14 +17,37 @@ public final class FaultThread implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(FaultThread.class);
 
   private final FaultSource source;
-  private final PostcopyEngine engine;
+  private final FaultSink sink;
+  private final Runnable preparation;
+  private final Consumer<String> failure;
   private final Thread thread;
   private final CountDownLatch prepared = new CountDownLatch(1);
 
   public FaultThread(FaultSource source, PostcopyEngine engine, String name) {
+    this(source, engine, engine::prepareThread, engine::fail, name);
+  }
+
+  private FaultThread(
+      FaultSource source,
+      FaultSink sink,
+      Runnable preparation,
+      Consumer<String> failure,
+      String name) {
     this.source = source;
-    this.engine = engine;
+    this.sink = sink;
+    this.preparation = preparation;
+    this.failure = failure;
     this.thread = Thread.ofPlatform().name(name).daemon().unstarted(this::run);
+  }
+
+  /**
+   * A thread for faults that nothing is fetched for.
+   *
+   * @param failure is told why faults can no longer be read
+   */
+  public static FaultThread withoutEngine(
+      FaultSource source, FaultSink sink, Consumer<String> failure, String name) {
+    return new FaultThread(source, sink, () -> {}, failure, name);
   }
 
   /** Returns when the thread has all it needs to serve its first fault at once. */
@@ -46,16 +70,16 @@ public final class FaultThread implements AutoCloseable {
   private void run() {
     try {
       try {
-        engine.prepareThread();
+        preparation.run();
       } finally {
         prepared.countDown();
       }
-      source.serve(engine);
+      source.serve(sink);
     } catch (IOException e) {
-      engine.fail("faults can no longer be read: " + e.getMessage());
+      failure.accept("faults can no longer be read: " + e.getMessage());
     } catch (RuntimeException | Error e) {
       log.error("fault path stopped by a bug", e);
-      engine.fail("internal error in the fault path: " + e);
+      failure.accept("internal error in the fault path: " + e);
     }
   }
 

@@ -1,6 +1,7 @@
 package dev.postcopyd.postcopy;
 
 import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import java.io.IOException;
@@ -24,6 +25,9 @@ import org.slf4j.LoggerFactory;
 public final class PostcopyEngine implements FaultSink, PageSink {
   private static final Logger log = LoggerFactory.getLogger(PostcopyEngine.class);
 
+  private static final int AROUND_PAGES = 16;
+  private static final int AROUND_THRESHOLD = 4;
+
   private final RamBlockTable table;
   private final PostcopyPageHandler handler;
   private final PagePlacer placer;
@@ -37,6 +41,7 @@ public final class PostcopyEngine implements FaultSink, PageSink {
   private final AtomicLong remainingPages;
   private final AtomicBoolean failed = new AtomicBoolean();
   private volatile long faultHint = -1;
+  private boolean faultAround;
 
   /** An engine that keeps no record of the order of faults. */
   public PostcopyEngine(
@@ -67,6 +72,14 @@ public final class PostcopyEngine implements FaultSink, PageSink {
     this.claims = new ClaimBitmap(table);
     this.received = new ReceivedBitmap(table);
     this.remainingPages = new AtomicLong(table.totalPages());
+  }
+
+  /**
+   * Lets faults bring in their neighbours where the guest has shown that it wants them, see {@link
+   * #fetchAround}. To be called before the first fault.
+   */
+  public void enableFaultAround() {
+    faultAround = true;
   }
 
   public RamBlockTable table() {
@@ -129,11 +142,40 @@ public final class PostcopyEngine implements FaultSink, PageSink {
     if (claims.tryClaim(pageIndex)) {
       handler.fetch(block, pageIndex, 1, Urgency.FAULT, this);
       faultHint = pageIndex + 1;
+      if (faultAround && block.hostPageSize().shift() == PageSize.SIZE_4K.shift()) {
+        fetchAround(block, pageIndex);
+      }
     } else if (received.isReceived(pageIndex)) {
       // Placed between the two looks: that placement may have looked for waiters before this one
       // was noted.
       outstanding.end(pageIndex, 1, System.nanoTime(), metrics);
       placer.wake(block, pageIndex);
+    }
+  }
+
+  /**
+   * Fetches the rest of the 64 KiB around a page that has just been placed, if some of it is there
+   * already. Whoever touches a fourth page there is likely to touch more, and from the sixth on
+   * this is cheaper than faults one by one; who touches pages far from each other never gets here.
+   * The page itself came first, so that nobody waits for its neighbours.
+   */
+  private void fetchAround(RamBlock block, long pageIndex) {
+    long first = pageIndex & -AROUND_PAGES;
+    long end = Math.min(first + AROUND_PAGES, block.endPageIndex());
+    int there = received.countReceived(first, AROUND_PAGES);
+    if (there < AROUND_THRESHOLD || there >= end - first) {
+      return;
+    }
+    long page = claims.nextUnclaimed(first, end);
+    while (page >= 0 && !failed.get()) {
+      int count = claims.tryClaimRun(page, (int) (end - page));
+      if (count > 0) {
+        for (int i = 0; i < count; i++) {
+          faultOrder.note(page + i);
+        }
+        handler.fetch(block, page, count, Urgency.EAGER, this);
+      }
+      page = claims.nextUnclaimed(page + Math.max(count, 1), end);
     }
   }
 
@@ -252,15 +294,32 @@ public final class PostcopyEngine implements FaultSink, PageSink {
    *
    * @param data whether the pages hold data, for the figures
    */
-  public void alreadyReceived(RamBlock block, long firstPageIndex, int pageCount, boolean data) {
+  public boolean alreadyReceived(RamBlock block, long firstPageIndex, int pageCount, boolean data) {
     int claimed = claims.tryClaimRun(firstPageIndex, pageCount);
     if (claimed != pageCount || received.markReceived(firstPageIndex, pageCount) != pageCount) {
-      throw new IllegalStateException(
-          "page " + (firstPageIndex + claimed) + " of block " + block.name() + " is not fresh");
+      return false;
     }
     long bytes = block.hostPageSize().offsetOf(pageCount);
     (data ? progress.dataBytes : progress.zeroBytes).add(bytes);
     long _ = remainingPages.addAndGet(-pageCount);
+    return true;
+  }
+
+  /**
+   * Pages that the guest has given back: nobody fetches them any more. Those that somebody is
+   * fetching stay with that fetch, whose placement finds out.
+   */
+  public void drop(RamBlock block, long firstPageIndex, long pageCount) {
+    long end = firstPageIndex + pageCount;
+    long page = claims.nextUnclaimed(firstPageIndex, end);
+    while (page >= 0) {
+      int claimed = claims.tryClaimRun(page, (int) Math.min(end - page, Integer.MAX_VALUE));
+      if (claimed > 0) {
+        progress.zeroBytes.add(block.hostPageSize().offsetOf(claimed));
+        receive(page, claimed, block, false);
+      }
+      page = claims.nextUnclaimed(page + Math.max(claimed, 1), end);
+    }
   }
 
   /** Ends the load for good; only the first reason counts. */

@@ -24,6 +24,12 @@ public final class ReceivedBitmap {
     return ((long) WORD.getVolatile(received, (int) (pageIndex >>> 6)) & (1L << pageIndex)) != 0;
   }
 
+  /** How many of up to 64 pages that lie in one word are in the guest. */
+  int countReceived(long firstPageIndex, int pageCount) {
+    long bits = (-1L >>> (64 - pageCount)) << firstPageIndex;
+    return Long.bitCount((long) WORD.getVolatile(received, (int) (firstPageIndex >>> 6)) & bits);
+  }
+
   /**
    * Marks pages that have just been placed.
    *

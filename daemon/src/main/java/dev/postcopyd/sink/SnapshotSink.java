@@ -344,6 +344,13 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
     queue.stop();
   }
 
+  /** Ends without removing what has been written: another process may go on with it. */
+  public void leaveBehind() {
+    stop();
+    join();
+    closeFile();
+  }
+
   /**
    * Frees everything, and removes what has been written unless it was finished. No channel is open
    * any more: what they receive into is gone after this.

@@ -3,10 +3,16 @@ package dev.postcopyd.workingset;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.stream.StreamFormatException;
 import java.io.IOException;
+import java.nio.file.DirectoryIteratorException;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.time.Duration;
+import java.time.Instant;
 import java.util.Optional;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * A working set's file. Reading never throws: whatever is wrong with the file, a load goes on
@@ -16,7 +22,12 @@ import java.util.Optional;
  * that renames last wins, and the other's recording is lost.
  */
 final class WorkingSetFile {
+  private static final Logger log = LoggerFactory.getLogger(WorkingSetFile.class);
   private static final int HEAD_BYTES = 8;
+  private static final String PARTIAL = ".partial";
+
+  /** Whoever writes for longer than this has been killed, or writes to no avail. */
+  private static final Duration LONGEST_WRITE = Duration.ofMinutes(1);
 
   private final Path path;
 
@@ -68,6 +79,35 @@ final class WorkingSetFile {
     }
   }
 
+  /** What daemons have left that were killed while they wrote. */
+  private void removeLeftovers() {
+    Path directory = path.toAbsolutePath().getParent();
+    if (directory == null) {
+      return;
+    }
+    Instant old = Instant.now().minus(LONGEST_WRITE);
+    try (DirectoryStream<Path> found =
+        Files.newDirectoryStream(directory, other -> isPartial(other.getFileName().toString()))) {
+      for (Path partial : found) {
+        if (Files.getLastModifiedTime(partial).toInstant().isBefore(old)) {
+          boolean _ = Files.deleteIfExists(partial);
+        }
+      }
+    } catch (IOException | DirectoryIteratorException e) {
+      log.debug("leftovers not looked for directory={}", directory, e);
+    }
+  }
+
+  private boolean isPartial(String name) {
+    String before = "." + path.getFileName() + ".";
+    return name.startsWith(before)
+        && name.endsWith(PARTIAL)
+        && name.length() > before.length() + PARTIAL.length()
+        && name.substring(before.length(), name.length() - PARTIAL.length())
+            .chars()
+            .allMatch(character -> character >= '0' && character <= '9');
+  }
+
   /** Whether a file that begins like this is meant to be a working set. */
   static boolean isWorkingSet(Path path) {
     return Files.isRegularFile(path)
@@ -85,9 +125,10 @@ final class WorkingSetFile {
    */
   long write(WorkingSet set) throws IOException {
     byte[] bytes = WorkingSetCodec.encode(set);
+    removeLeftovers();
     Path partial =
         path.resolveSibling(
-            "." + path.getFileName() + "." + ProcessHandle.current().pid() + ".partial");
+            "." + path.getFileName() + "." + ProcessHandle.current().pid() + PARTIAL);
     try {
       try (NativeFile file = NativeFile.open(partial, NativeFile.Mode.WRITE_CREATE_TRUNCATE)) {
         file.writeBytesAt(bytes, 0);

@@ -141,6 +141,15 @@ class DaemonIT {
   }
 
   @Test
+  void aSocketThatIsTakenIsNamed() {
+    DaemonConfig second =
+        DaemonConfig.of(List.of(SocketSpec.parse("unix:" + directory.resolve("qmp"))));
+    assertThatThrownBy(() -> Daemon.start(second))
+        .isInstanceOf(IOException.class)
+        .hasMessageContaining("another process is listening on it already");
+  }
+
+  @Test
   void whatIsNotAllowedDuringALoadIsRefusedInQemusWords() throws Exception {
     enable("mapped-ram", "postcopy-ram", "events");
     load("file:" + rawMemory("ram", 8 << 20));

@@ -4,14 +4,17 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.postcopyd.guest.QemuDestination;
+import dev.postcopyd.handover.HandoverSocket;
+import dev.postcopyd.incoming.HandedOverOptions;
 import java.nio.file.Path;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** The option {@code --guest}, as far as it is about a QEMU. */
+/** The option {@code --guest}, as far as it is about a QEMU or a VMM. */
 class GuestSpecTest {
   @Test
   void aQemuIsNamedByItsMonitor() {
@@ -27,6 +30,21 @@ class GuestSpecTest {
         .isEqualTo(QemuDestination.Options.DEFAULT.withDirectory(Path.of("/d")));
   }
 
+  @Test
+  void vmmsComeToASocket() {
+    GuestSpec.HandedOver parsed =
+        (GuestSpec.HandedOver)
+            GuestSpec.parse(
+                "uffd:/run/h,mode=0660,user=vmm,group=kvm,allow-uid=7,allow-uid=8,eager=off,signal=SIGTERM,max-guests=3");
+    assertThat(parsed.socket())
+        .isEqualTo(
+            new HandoverSocket(
+                Path.of("/run/h"), 0660, Optional.of("vmm"), Optional.of("kvm"), Set.of(7, 8), 3));
+    assertThat(parsed.options()).isEqualTo(new HandedOverOptions(false, 15, false));
+    assertThat(parsed.keepFd()).isTrue();
+    assertThat(parsed.withoutKeeper().keepFd()).isFalse();
+  }
+
   @ParameterizedTest
   @CsvSource(
       delimiter = '|',
@@ -37,7 +55,14 @@ class GuestSpecTest {
         "qemu:/m,map.=x | unknown option 'map.'",
         "qemu:/m,map.x= | unknown option 'map.x'",
         "qemu:/m,preempt=yes | on or off",
-        "uffd:/s | has the guests 'memory', 'qemu:MONITOR', 'stream:URI' and 'file:PATH' only",
+        "uffd: | expected uffd:PATH",
+        "uffd:/s,mode=0999 | mode=0999: a number from 0 to 777",
+        "uffd:/s,eager=yes | eager=yes: on or off",
+        "uffd:/s,signal=WINCHY | signal=WINCHY: a number from 0 to 64",
+        "uffd:/s,max-guests=0 | at least 1",
+        "uffd:/s,preempt=on | unknown option 'preempt'; there are mode=0600",
+        "file: | expected file:PATH",
+        "file:/s,preempt=on | unknown option 'preempt'; there is spill=DIR",
         "qemux | unknown kind of guest"
       })
   void whatMakesNoSenseIsRefused(String text, String expected) {

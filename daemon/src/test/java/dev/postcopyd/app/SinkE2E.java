@@ -263,6 +263,9 @@ class SinkE2E {
       assertThat(partial).exists();
       assertThat(file).doesNotExist();
       qemu.qmp().execute("migrate-set-parameters", Map.of("max-postcopy-bandwidth", 0));
+      // One that finds it and is asked for nothing leaves it alone.
+      daemon(file, qmp).close();
+      assertThat(state).exists();
       try (Daemon _ = daemon(file, qmp);
           QmpConnection sink = QmpConnection.to(qmp)) {
         assertThat(sink.execute("query-migrate").path("status").asString())

@@ -118,7 +118,7 @@ final class FakeMigration implements MigrationControl {
   }
 
   @Override
-  public void recover(String uri) throws QmpException {
+  public void recover(String uri, NamedDescriptors descriptors) throws QmpException {
     throw new QmpException("Migrate recover can only be run when postcopy is paused.");
   }
 

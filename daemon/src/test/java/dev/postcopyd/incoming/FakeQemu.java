@@ -59,6 +59,8 @@ final class FakeQemu implements AutoCloseable {
   private volatile int cutAfterPages = Integer.MAX_VALUE;
   private final AtomicInteger pages = new AtomicInteger();
   private volatile @Nullable DataOutputStream back;
+  private volatile boolean leavesWithQuestions;
+  private volatile boolean repeatsBitmaps;
   private String requestedBlock = "";
 
   FakeQemu(Path socket, Map<String, Integer> hostPageBytes) throws IOException {
@@ -89,6 +91,18 @@ final class FakeQemu implements AutoCloseable {
   /** Reads nothing any more once the devices are to come. */
   FakeQemu deafAtThePackage() {
     deafAtThePackage = true;
+    return this;
+  }
+
+  /** Asks for every page that has not come, and listens for no answer, before it says SHUT. */
+  FakeQemu leavingWithQuestions() {
+    leavesWithQuestions = true;
+    return this;
+  }
+
+  /** Tells everything twice when it is recovered. */
+  FakeQemu repeatingBitmaps() {
+    repeatsBitmaps = true;
     return this;
   }
 
@@ -180,12 +194,32 @@ final class FakeQemu implements AutoCloseable {
         return;
       }
       readRecords(in);
+      if (leavesWithQuestions) {
+        askAndTurnAway(channel);
+      }
       synchronized (this) {
         message(1, new byte[4]);
       }
       ended.countDown();
     } finally {
       channel.close();
+    }
+  }
+
+  private void askAndTurnAway(SocketChannel main) throws IOException {
+    synchronized (channels) {
+      for (SocketChannel channel : channels) {
+        if (!channel.equals(main)) {
+          channel.close();
+        }
+      }
+    }
+    for (String block : memory.keySet()) {
+      BitSet here = receivedOf(block);
+      int count = memoryOf(block).length / PAGE;
+      for (int page = here.nextClearBit(0); page < count; page = here.nextClearBit(page + 1)) {
+        request(block, (long) page * PAGE);
+      }
     }
   }
 
@@ -376,6 +410,13 @@ final class FakeQemu implements AutoCloseable {
   }
 
   private synchronized void sendBitmap(String block) throws IOException {
+    if (repeatsBitmaps) {
+      sendOneBitmap(block);
+    }
+    sendOneBitmap(block);
+  }
+
+  private void sendOneBitmap(String block) throws IOException {
     requestedBlock = "";
     ByteArrayOutputStream name = new ByteArrayOutputStream();
     name.write(block.length());

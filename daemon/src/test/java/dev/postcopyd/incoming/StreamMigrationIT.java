@@ -2,6 +2,7 @@ package dev.postcopyd.incoming;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.postcopyd.guest.PostcopyDestination;
 import dev.postcopyd.guest.StreamAddress;
 import dev.postcopyd.guest.StreamDestination;
 import dev.postcopyd.loader.LoadStatus;
@@ -266,6 +267,33 @@ class StreamMigrationIT {
     }
   }
 
+  /** QEMU needs no answer any more once everything has arrived, and does not wait for one. */
+  @RepeatedTest(3)
+  void whoLeavesWithQuestionsIsComplete() throws Exception {
+    Path file = GoldenSnapshot.of("pc").file();
+    try (FakeQemu qemu = new FakeQemu(socket, Map.of()).leavingWithQuestions()) {
+      StreamMigration _ = start(file, 0, preempt(true));
+      awaitStatus(LoadStatus.COMPLETED);
+      assertThat(statuses).doesNotContain(LoadStatus.POSTCOPY_PAUSED);
+      assertSameBytes(qemu, file, 0);
+    }
+  }
+
+  @Test
+  void pagesThatAreToldOfTwiceAreRefused() throws Exception {
+    try (FakeQemu _ = new FakeQemu(socket, Map.of()).cuttingAfter(40).repeatingBitmaps()) {
+      StreamMigration load =
+          start(GoldenSnapshot.of("pc").file(), 0, StreamDestination.Options.NONE);
+      awaitStatus(LoadStatus.POSTCOPY_PAUSED);
+      loader.submit(new LoaderEvent.RecoverRequested("unix:" + socket)).get();
+      awaitCount(LoadStatus.POSTCOPY_PAUSED, 2);
+      assertThat(((LoaderState.PostcopyPaused) loader.state()).reason())
+          .contains("recovery failed")
+          .contains("which it has asked for or told of before");
+      assertThat(load.isReleased()).isFalse();
+    }
+  }
+
   @Test
   void aRecoveryThatFailsCanBeTriedAgain() throws Exception {
     Path file = GoldenSnapshot.of("pc").file();
@@ -370,7 +398,10 @@ class StreamMigrationIT {
       dying.close();
       mayLoad.countDown();
       try (NativeFile opened = NativeFile.open(file, NativeFile.Mode.READ)) {
-        begun = Optional.of(new LoadTrace.Trace("file:" + file, false, opened.identity()));
+        begun =
+            Optional.of(
+                new LoadTrace.Trace(
+                    "file:" + file, PostcopyDestination.Terms.PLAIN, opened.identity()));
       }
       Path moved = directory.resolve("moved.mr");
       Files.move(file, moved);

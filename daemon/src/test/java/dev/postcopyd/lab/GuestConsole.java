@@ -5,7 +5,11 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
 import java.io.OutputStream;
+import java.net.UnixDomainSocketAddress;
+import java.nio.channels.Channels;
+import java.nio.channels.SocketChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
@@ -34,6 +38,13 @@ public final class GuestConsole {
     this.toGuest = toGuest;
     this.story = story;
     Thread.ofPlatform().daemon().name("lab-console").start(() -> read(fromGuest));
+  }
+
+  /** The serial line of a QEMU that listens for whoever wants it: {@code unix:PATH,server=on}. */
+  public static GuestConsole on(Path socket) throws IOException {
+    SocketChannel channel = SocketChannel.open(UnixDomainSocketAddress.of(socket));
+    return new GuestConsole(
+        Channels.newInputStream(channel), Channels.newOutputStream(channel), () -> "");
   }
 
   /**
@@ -69,9 +80,19 @@ public final class GuestConsole {
     await("WRITTEN ");
   }
 
+  /** Lets the guest begin to check its pages; {@link #awaitVerified} has what it finds. */
+  public void beginVerification(boolean random) throws IOException {
+    send(random ? "verify random" : "verify");
+  }
+
   private Verification verification(String command)
       throws IOException, InterruptedException, TimeoutException {
     send(command);
+    return awaitVerified();
+  }
+
+  /** Waits for the end of a check that was begun. */
+  public Verification awaitVerified() throws IOException, InterruptedException, TimeoutException {
     String line = await("VERIFIED ");
     Matcher matcher = VERIFIED.matcher(line);
     if (!matcher.matches()) {

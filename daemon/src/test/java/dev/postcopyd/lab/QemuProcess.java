@@ -1,11 +1,13 @@
 package dev.postcopyd.lab;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeoutException;
+import java.util.stream.Stream;
 
 /** A stock QEMU with its monitor and the guest's serial line. Closing kills it if it still runs. */
 public final class QemuProcess implements AutoCloseable {
@@ -27,6 +29,9 @@ public final class QemuProcess implements AutoCloseable {
   public static QemuProcess start(QemuLab lab, QemuOptions options, Path directory)
       throws IOException, InterruptedException, TimeoutException {
     Path own = Files.createTempDirectory(directory, "qemu");
+    if (options.user() >= 0) {
+      Files.setAttribute(own, "unix:uid", options.user());
+    }
     Path socket = own.resolve("qmp");
     LabProcess process =
         LabProcess.start(options.commandLine(lab, socket), own, own.resolve("stderr"));
@@ -36,7 +41,8 @@ public final class QemuProcess implements AutoCloseable {
             process.process().getOutputStream(),
             process::story);
     try {
-      QmpConnection qmp = QmpConnection.open(socket, process::isAlive, process::story);
+      QmpConnection qmp =
+          QmpConnection.open(socket, process::isAlive, process::story, List.of("oob"));
       return new QemuProcess(process, qmp, console);
     } catch (IOException | InterruptedException | TimeoutException | RuntimeException e) {
       process.kill();
@@ -63,6 +69,22 @@ public final class QemuProcess implements AutoCloseable {
 
   public QmpConnection qmp() {
     return qmp;
+  }
+
+  /** What each of QEMU's threads waits for in the kernel, for messages. */
+  public String threads() {
+    StringBuilder text = new StringBuilder();
+    try (Stream<Path> tasks = Files.list(Path.of("/proc/" + process.process().pid() + "/task"))) {
+      for (Path task : tasks.sorted().toList()) {
+        text.append(Files.readString(task.resolve("comm")).strip())
+            .append(": ")
+            .append(Files.readString(task.resolve("wchan")))
+            .append('\n');
+      }
+    } catch (IOException | UncheckedIOException e) {
+      text.append(e);
+    }
+    return text.toString();
   }
 
   public GuestConsole console() {

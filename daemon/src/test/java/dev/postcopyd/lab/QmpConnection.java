@@ -57,12 +57,19 @@ public final class QmpConnection implements AutoCloseable {
    */
   static QmpConnection open(Path socket, BooleanSupplier alive, Supplier<String> peerStory)
       throws IOException, InterruptedException, TimeoutException {
+    return open(socket, alive, peerStory, List.of());
+  }
+
+  /** The same with capabilities of the protocol: {@code oob} is the only one there is. */
+  static QmpConnection open(
+      Path socket, BooleanSupplier alive, Supplier<String> peerStory, List<String> enable)
+      throws IOException, InterruptedException, TimeoutException {
     long deadlineNanos = System.nanoTime() + PATIENCE.toNanos();
     SocketChannel channel = connect(socket, alive, peerStory, deadlineNanos);
     QmpConnection connection = new QmpConnection(channel, peerStory);
     Thread.ofPlatform().daemon().name("lab-qmp").start(connection::read);
     connection.await(() -> Optional.ofNullable(connection.greeting), "the greeting");
-    connection.execute("qmp_capabilities");
+    connection.execute("qmp_capabilities", enable.isEmpty() ? Map.of() : Map.of("enable", enable));
     return connection;
   }
 
@@ -102,7 +109,18 @@ public final class QmpConnection implements AutoCloseable {
    */
   public JsonNode execute(String command, Map<String, ?> arguments)
       throws IOException, TimeoutException {
-    ObjectNode message = JSON.createObjectNode().put("execute", command);
+    return execute("execute", command, arguments);
+  }
+
+  /** The same out of band, which a main loop that waits does not hold up. */
+  public JsonNode executeOutOfBand(String command, Map<String, ?> arguments)
+      throws IOException, TimeoutException {
+    return execute("exec-oob", command, arguments);
+  }
+
+  private JsonNode execute(String how, String command, Map<String, ?> arguments)
+      throws IOException, TimeoutException {
+    ObjectNode message = JSON.createObjectNode().put(how, command);
     if (!arguments.isEmpty()) {
       message.set("arguments", JSON.valueToTree(arguments));
     }
@@ -158,6 +176,17 @@ public final class QmpConnection implements AutoCloseable {
       throw new IOException(
           "the migration failed: " + execute("query-migrate") + "\n" + peerStory.get());
     }
+  }
+
+  /** Whether an event of this name has come, for as long as there is patience. */
+  public void awaitEvent(String name) throws IOException, TimeoutException {
+    JsonNode _ =
+        await(
+            () ->
+                events.stream()
+                    .filter(event -> event.path("event").asString().equals(name))
+                    .findFirst(),
+            "the event " + name);
   }
 
   /** The statuses of all MIGRATION events so far, in order. */

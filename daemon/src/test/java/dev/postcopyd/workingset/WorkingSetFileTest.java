@@ -7,7 +7,10 @@ import dev.postcopyd.workingset.WorkingSetFile.Found;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
+import java.time.Instant;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Optional;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
@@ -29,6 +32,25 @@ class WorkingSetFileTest {
     assertThat(file.write(WorkingSets.usual())).as("over the old one").isEqualTo(sizeBytes);
     try (Stream<Path> files = Files.list(folder)) {
       assertThat(files).as("no temporary file is left").containsExactly(file.path());
+    }
+  }
+
+  @Test
+  void whatAKilledDaemonHasLeftIsRemoved() throws IOException {
+    WorkingSetFile file = new WorkingSetFile(folder.resolve("a.ws"));
+    Path left = Files.createFile(folder.resolve(".a.ws.4711.partial"));
+    Path fresh = Files.createFile(folder.resolve(".a.ws.4712.partial"));
+    Path others = Files.createFile(folder.resolve(".b.ws.4711.partial"));
+    Path somebodys = Files.createFile(folder.resolve(".a.ws.x.partial"));
+    FileTime longAgo = FileTime.from(Instant.now().minusSeconds(120));
+    for (Path old : List.of(left, others, somebodys)) {
+      Files.setLastModifiedTime(old, longAgo);
+    }
+
+    long _ = file.write(WorkingSets.usual());
+
+    try (Stream<Path> files = Files.list(folder)) {
+      assertThat(files).containsExactlyInAnyOrder(file.path(), fresh, others, somebodys);
     }
   }
 

@@ -1,7 +1,9 @@
 package dev.postcopyd.posix;
 
+import static dev.postcopyd.posix.abi.PosixConstants.FD_CLOEXEC;
 import static dev.postcopyd.posix.abi.PosixConstants.F_DUPFD_CLOEXEC;
 import static dev.postcopyd.posix.abi.PosixConstants.F_GETFL;
+import static dev.postcopyd.posix.abi.PosixConstants.F_SETFD;
 import static dev.postcopyd.posix.abi.PosixConstants.F_SETFL;
 import static dev.postcopyd.posix.abi.PosixConstants.O_DIRECT;
 import static dev.postcopyd.posix.abi.PosixConstants.O_NONBLOCK;
@@ -32,6 +34,12 @@ public final class FileDescriptors {
    */
   public static int close(int fd) {
     return (int) Libc.syscall(SYS_CLOSE, fd);
+  }
+
+  /** Makes a descriptor that came through an exec close on the next one. */
+  public static void setCloseOnExec(int fd) throws ErrnoException {
+    ErrnoException.check(
+        Libc.syscall(SYS_FCNTL, fd, F_SETFD, FD_CLOEXEC), "fcntl(F_SETFD)", "fd " + fd);
   }
 
   /**

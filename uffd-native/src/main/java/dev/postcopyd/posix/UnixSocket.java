@@ -4,6 +4,7 @@ import static dev.postcopyd.posix.abi.PosixConstants.AF_UNIX;
 import static dev.postcopyd.posix.abi.PosixConstants.AT_FDCWD;
 import static dev.postcopyd.posix.abi.PosixConstants.SHUT_WR;
 import static dev.postcopyd.posix.abi.PosixConstants.SOCK_CLOEXEC;
+import static dev.postcopyd.posix.abi.PosixConstants.SOCK_DGRAM;
 import static dev.postcopyd.posix.abi.PosixConstants.SOCK_NONBLOCK;
 import static dev.postcopyd.posix.abi.PosixConstants.SOCK_STREAM;
 import static dev.postcopyd.posix.abi.PosixConstants.SOL_SOCKET;
@@ -21,6 +22,7 @@ import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_CONNECT;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FCHMOD;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FCHMODAT;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FCHOWNAT;
+import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_GETPEERNAME;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_GETSOCKOPT;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_LISTEN;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_SHUTDOWN;
@@ -33,7 +35,10 @@ import dev.postcopyd.posix.abi.Libc;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.util.Optional;
 
 /**
  * Unix stream sockets as raw descriptors, for the one thing Java's own cannot do: pass other
@@ -90,6 +95,37 @@ public final class UnixSocket {
           Libc.syscall(SYS_CONNECT, fd, address.address(), address.byteSize()),
           "connect",
           path.toString());
+      return fd;
+    } catch (IOException | RuntimeException e) {
+      FileDescriptors.close(fd);
+      throw e;
+    }
+  }
+
+  /**
+   * Connects a datagram socket, on which nothing waits: {@code sendmsg} answers EAGAIN while the
+   * receiver's queue is full.
+   *
+   * @param path as in {@code NOTIFY_SOCKET}: a path, or a name in the abstract name space with
+   *     {@code @} in front
+   */
+  public static int connectDatagram(String path) throws IOException {
+    int fd =
+        (int)
+            ErrnoException.check(
+                Libc.syscall(SYS_SOCKET, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+                "socket",
+                "unix");
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment address = addressOf(arena, Path.of(path));
+      long length = address.byteSize();
+      if (path.startsWith("@")) {
+        // A NUL in front instead of one behind.
+        address.set(java.lang.foreign.ValueLayout.JAVA_BYTE, SOCKADDR_UN_SUN_PATH, (byte) 0);
+        length--;
+      }
+      ErrnoException.check(
+          Libc.syscall(SYS_CONNECT, fd, address.address(), length), "connect", path);
       return fd;
     } catch (IOException | RuntimeException e) {
       FileDescriptors.close(fd);
@@ -163,6 +199,34 @@ public final class UnixSocket {
           credentials.get(JAVA_INT, UCRED_PID),
           credentials.get(JAVA_INT, UCRED_UID),
           credentials.get(JAVA_INT, UCRED_GID));
+    }
+  }
+
+  /**
+   * The path that the other end is bound to.
+   *
+   * @return empty if the descriptor is no connected unix socket, or the other end has no path
+   */
+  public static Optional<Path> peerPath(int fd) {
+    try (Arena arena = Arena.ofConfined()) {
+      int room = SOCKADDR_UN_SIZEOF;
+      MemorySegment address = arena.allocate(room, 8);
+      MemorySegment length = arena.allocate(JAVA_INT);
+      length.set(JAVA_INT, 0, room);
+      long answer = Libc.syscall(SYS_GETPEERNAME, fd, address.address(), length.address());
+      int bytes = Math.min(length.get(JAVA_INT, 0), room) - SOCKADDR_UN_SUN_PATH;
+      if (answer < 0
+          || address.get(JAVA_SHORT, SOCKADDR_UN_SUN_FAMILY) != AF_UNIX
+          || bytes <= 1
+          || address.get(ValueLayout.JAVA_BYTE, SOCKADDR_UN_SUN_PATH) == 0) {
+        return Optional.empty();
+      }
+      byte[] name = address.asSlice(SOCKADDR_UN_SUN_PATH, bytes).toArray(ValueLayout.JAVA_BYTE);
+      int end = 0;
+      while (end < name.length && name[end] != 0) {
+        end++;
+      }
+      return Optional.of(Path.of(new String(name, 0, end, StandardCharsets.UTF_8)));
     }
   }
 

@@ -20,6 +20,7 @@ import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
+import dev.postcopyd.posix.MemoryMapping;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.Objects;
@@ -43,6 +44,21 @@ public final class UffdEventBuffer {
     }
     this.capacity = capacity;
     this.messages = Arena.ofAuto().allocate((long) capacity * UFFD_MSG_SIZEOF, Long.BYTES);
+  }
+
+  private UffdEventBuffer(MemorySegment messages) {
+    this.capacity = (int) (messages.byteSize() / UFFD_MSG_SIZEOF);
+    this.messages = messages;
+  }
+
+  /**
+   * Room in memory of the caller's, such as a mapping that outlives this process: an event that was
+   * read and not dealt with is then still there for whoever comes after, see {@link #takeAll} and
+   * {@link #forget}.
+   */
+  public static UffdEventBuffer in(MemoryMapping mapping, long offsetBytes, int capacity) {
+    return new UffdEventBuffer(
+        mapping.asSegment().asSlice(offsetBytes, (long) capacity * UFFD_MSG_SIZEOF, Long.BYTES));
   }
 
   public int capacity() {
@@ -108,6 +124,27 @@ public final class UffdEventBuffer {
       default ->
           throw new IllegalStateException("userfaultfd event 0x" + Integer.toHexString(kind));
     };
+  }
+
+  /**
+   * One of the three arguments of an event that is no page fault, as {@code uffd_msg.arg} has them:
+   * start and end of REMOVE and UNMAP; from, to and length of REMAP; the descriptor of FORK.
+   */
+  public long argument(int index, int number) {
+    return messages.get(
+        JAVA_LONG,
+        at(index) + UFFD_MSG_ARG_REMOVE_START + (long) Objects.checkIndex(number, 3) * 8);
+  }
+
+  /** Looks at all the room there is, whatever was read; what was never written is of kind 0. */
+  public int takeAll() {
+    count = capacity;
+    return count;
+  }
+
+  /** Marks an event as dealt with: its kind is 0 from now on. */
+  public void forget(int index) {
+    messages.set(JAVA_BYTE, at(index) + UFFD_MSG_EVENT, (byte) 0);
   }
 
   /** Where the kernel writes. */

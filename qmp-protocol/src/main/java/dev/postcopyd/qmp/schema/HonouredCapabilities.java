@@ -97,6 +97,10 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
               MigrationCapability.ZERO_COPY_SEND,
               MigrationCapability.ZERO_BLOCKS));
 
+  /** VMMs that hand their memory over; the same as {@link #MEMORY_GUEST}, for the same reasons. */
+  public static final HonouredCapabilities HANDED_OVER_GUEST =
+      new HonouredCapabilities("uffd", MEMORY_GUEST.capabilities());
+
   public HonouredCapabilities {
     EnumSet<MigrationCapability> copy = EnumSet.noneOf(MigrationCapability.class);
     copy.addAll(capabilities);

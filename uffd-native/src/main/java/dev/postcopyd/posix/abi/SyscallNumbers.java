@@ -20,12 +20,14 @@ public final class SyscallNumbers {
   public static final int SYS_SOCKET = pick(41, 198);
   public static final int SYS_CONNECT = pick(42, 203);
   public static final int SYS_SENDTO = pick(44, 206);
+  public static final int SYS_RECVFROM = pick(45, 207);
   public static final int SYS_SENDMSG = pick(46, 211);
   public static final int SYS_RECVMSG = pick(47, 212);
   public static final int SYS_SHUTDOWN = pick(48, 210);
   public static final int SYS_BIND = pick(49, 200);
   public static final int SYS_LISTEN = pick(50, 201);
   public static final int SYS_GETSOCKNAME = pick(51, 204);
+  public static final int SYS_GETPEERNAME = pick(52, 205);
   public static final int SYS_SOCKETPAIR = pick(53, 199);
   public static final int SYS_SETSOCKOPT = pick(54, 208);
   public static final int SYS_GETSOCKOPT = pick(55, 209);
@@ -49,6 +51,9 @@ public final class SyscallNumbers {
   public static final int SYS_MEMFD_CREATE = pick(319, 279);
   public static final int SYS_USERFAULTFD = pick(323, 282);
   public static final int SYS_STATX = pick(332, 291);
+  public static final int SYS_PIDFD_SEND_SIGNAL = pick(424, 424);
+  public static final int SYS_PIDFD_OPEN = pick(434, 434);
+  public static final int SYS_PIDFD_GETFD = pick(438, 438);
 
   private SyscallNumbers() {}
 }

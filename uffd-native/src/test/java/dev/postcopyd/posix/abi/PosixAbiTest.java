@@ -91,6 +91,7 @@ class PosixAbiTest {
           "SHUT_RDWR",
           "SHUT_WR",
           "SOCK_CLOEXEC",
+          "SOCK_DGRAM",
           "SOCK_NONBLOCK",
           "SOCK_STREAM");
 

@@ -1,0 +1,264 @@
+package dev.postcopyd.control;
+
+import dev.postcopyd.fds.FdSets;
+import dev.postcopyd.fds.NamedDescriptors;
+import dev.postcopyd.incoming.AggregateStatus;
+import dev.postcopyd.incoming.GuestView;
+import dev.postcopyd.incoming.HandedOverGuests;
+import dev.postcopyd.incoming.RamFigures;
+import dev.postcopyd.loader.LoadStatus;
+import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.HandedOverGuestInfo;
+import dev.postcopyd.qmp.schema.MigrateArguments;
+import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
+import dev.postcopyd.qmp.schema.MigrationAddress;
+import dev.postcopyd.qmp.schema.MigrationCapability;
+import dev.postcopyd.qmp.schema.MigrationInfo;
+import dev.postcopyd.qmp.schema.MigrationMode;
+import dev.postcopyd.qmp.schema.MigrationParameters;
+import dev.postcopyd.qmp.schema.MigrationStatus;
+import dev.postcopyd.qmp.schema.OwnCommands;
+import dev.postcopyd.qmp.schema.RunState;
+import dev.postcopyd.qmp.schema.StatusInfo;
+import java.io.IOException;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Optional;
+import java.util.OptionalLong;
+
+/**
+ * The migration commands for guests that hand their memory over: {@code migrate-incoming} names the
+ * snapshot that every one of them is filled from, and {@code query-migrate} answers for all
+ * together; {@code query-guests} of our own name space lists them.
+ *
+ * <p>The status of all is that of {@link AggregateStatus}; RAM figures are sums over the guests
+ * that there are and those that have ended since the snapshot was named; the times are those of the
+ * guest that came first, and blocktime that of the guest that waited most.
+ */
+public final class HandedOverMigrations implements MigrationControl {
+  private static final String GUEST = "uffd";
+
+  private final HandedOverGuests guests;
+  private final FdSets fdSets;
+
+  public HandedOverMigrations(HandedOverGuests guests, FdSets fdSets) {
+    this.guests = guests;
+    this.fdSets = fdSets;
+  }
+
+  /** Registers what QEMU does not have. */
+  public void registerOwn(CommandTable table) {
+    table.register(
+        OwnCommands.QUERY_GUESTS,
+        (_, _) -> guests.guests().stream().map(HandedOverMigrations::infoOf).toList());
+  }
+
+  /** Events of the state of all guests together. */
+  public static AggregateStatus.Listener reportingTo(EventSink sink, MigrationSettings settings) {
+    GuestEvents events = new QmpGuestEvents(sink, settings);
+    return status -> events.migration(statusOf(status));
+  }
+
+  private static HandedOverGuestInfo infoOf(GuestView guest) {
+    return new HandedOverGuestInfo(
+        guest.id(),
+        guest.parent().orElse(null),
+        guest.pid(),
+        guest.uid(),
+        statusOf(guest.status() == LoadStatus.NONE ? LoadStatus.SETUP : guest.status()),
+        guest.errorDesc().orElse(null),
+        guest.mappings(),
+        guest.totalBytes(),
+        guest.remainingBytes(),
+        guest.dataBytes(),
+        guest.zeroBytes(),
+        guest.faults());
+  }
+
+  /** Where all guests together stand. */
+  public MigrationStatus status() {
+    return statusOf(aggregate(guests.guestsSoFar()));
+  }
+
+  private LoadStatus aggregate(List<GuestView> views) {
+    LoadStatus whenNoneIsLive =
+        views.stream()
+            .filter(view -> !view.isLive())
+            .max(Comparator.comparingLong(GuestView::sinceNanos))
+            .map(GuestView::status)
+            .orElse(guests.isServing() ? LoadStatus.SETUP : LoadStatus.NONE);
+    return AggregateStatus.of(
+        views.stream().filter(GuestView::isLive).map(GuestView::status).toList(), whenNoneIsLive);
+  }
+
+  @Override
+  public MigrationInfo queryMigrate(MigrationSettings.View settings) {
+    List<GuestView> views = guests.guestsSoFar();
+    Optional<String> errorDesc =
+        views.stream()
+            .filter(view -> view.errorDesc().isPresent())
+            .max(Comparator.comparingLong(GuestView::sinceNanos))
+            .map(view -> "guest " + view.id() + ": " + view.errorDesc().orElse(""));
+    MigrationView view =
+        new MigrationView(
+            statusOf(aggregate(views)),
+            errorDesc,
+            Optional.empty(),
+            Optional.of(ramOf(views)),
+            views.stream().findFirst().map(GuestView::totalNanos).orElse(OptionalLong.empty()),
+            views.stream().findFirst().map(GuestView::setupNanos).orElse(OptionalLong.empty()),
+            views.stream()
+                .flatMap(guest -> guest.blocktime().stream())
+                .max(Comparator.comparingLong(figures -> figures.blocktimeNanos())));
+    return MigrationStatusMapper.toInfo(
+        view, settings.isEnabled(MigrationCapability.POSTCOPY_BLOCKTIME));
+  }
+
+  private static RamFigures ramOf(List<GuestView> views) {
+    long total = views.stream().mapToLong(GuestView::totalBytes).sum();
+    long data = views.stream().mapToLong(GuestView::dataBytes).sum();
+    long zero = views.stream().mapToLong(GuestView::zeroBytes).sum();
+    return new RamFigures(
+        total,
+        data,
+        zero,
+        Math.max(0, total - data - zero),
+        data,
+        views.stream().mapToLong(GuestView::faults).sum());
+  }
+
+  @Override
+  public boolean isUnderWay() {
+    return guests.isUnderWay();
+  }
+
+  @Override
+  public boolean isIncomingStarted() {
+    return guests.isUnderWay();
+  }
+
+  @Override
+  public void checkParameters(MigrationParameters wanted) throws QmpException {
+    if (wanted.mode() != MigrationMode.NORMAL || !wanted.tlsCreds().isEmpty()) {
+      throw new QmpException(
+          "Parameters mode and tls-creds are not supported by postcopyd with the guest '"
+              + GUEST
+              + "'");
+    }
+  }
+
+  @Override
+  public void migrateIncoming(
+      MigrateIncomingArguments arguments,
+      MigrationSettings.View settings,
+      NamedDescriptors descriptors)
+      throws QmpException {
+    MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
+    requireCapability(settings, MigrationCapability.MAPPED_RAM);
+    requireCapability(settings, MigrationCapability.POSTCOPY_RAM);
+    try {
+      guests.serve(
+          new MigrationFiles(descriptors, fdSets)
+              .toRead(address)
+              .direct(settings.parameters().directIo()),
+          MigrationUri.show(address));
+    } catch (IOException e) {
+      throw new QmpException(String.valueOf(e.getMessage()));
+    }
+  }
+
+  private static void requireCapability(
+      MigrationSettings.View settings, MigrationCapability capability) throws QmpException {
+    if (!settings.isEnabled(capability)) {
+      throw new QmpException(
+          "the guest '"
+              + GUEST
+              + "' can be loaded only with the capability "
+              + capability.wireName()
+              + ": switch it on with migrate-set-capabilities");
+    }
+  }
+
+  @Override
+  public void migrate(
+      MigrateArguments arguments, MigrationSettings.View settings, NamedDescriptors descriptors)
+      throws QmpException {
+    throw notOurs("migrate");
+  }
+
+  private static QmpException notOurs(String command) {
+    return new QmpException(
+        command + ": the guest '" + GUEST + "' is not postcopyd's: it is its VMM's");
+  }
+
+  /** A guest runs as soon as it touches its memory, and has nobody else to get it from. */
+  @Override
+  public void cancel() throws QmpException {
+    if (guests.isUnderWay()) {
+      throw new QmpException("Postcopy migration in progress, cannot cancel.");
+    }
+  }
+
+  @Override
+  public void startPostcopy(MigrationSettings.View settings) throws QmpException {
+    throw new QmpException("Postcopy must be started after migration has been started");
+  }
+
+  @Override
+  public void continueFrom(MigrationStatus expected) throws QmpException {
+    MigrationStatus status = status();
+    if (status != expected) {
+      throw new QmpException("Migration not in expected state: " + status.wireName());
+    }
+  }
+
+  @Override
+  public void pause() throws QmpException {
+    throw new QmpException(
+        "migrate-pause is currently only supported during postcopy-active or postcopy-recover"
+            + " state");
+  }
+
+  @Override
+  public void recover(String uri, NamedDescriptors descriptors) throws QmpException {
+    throw new QmpException("Migrate recover can only be run when postcopy is paused.");
+  }
+
+  @Override
+  public void stop() throws QmpException {
+    throw notOurs("stop");
+  }
+
+  @Override
+  public void cont() throws QmpException {
+    throw notOurs("cont");
+  }
+
+  /** The guests run when their VMMs say so; one that gets its memory counts as running. */
+  @Override
+  public StatusInfo queryStatus() {
+    boolean running =
+        guests.guests().stream()
+            .anyMatch(view ->
+                view.status() == LoadStatus.POSTCOPY_ACTIVE
+                    || view.status() == LoadStatus.COMPLETED);
+    return new StatusInfo(running, running ? RunState.RUNNING : RunState.INMIGRATE);
+  }
+
+  private static MigrationStatus statusOf(LoadStatus status) {
+    return switch (status) {
+      case NONE -> MigrationStatus.NONE;
+      case SETUP -> MigrationStatus.SETUP;
+      case ACTIVE -> MigrationStatus.ACTIVE;
+      case POSTCOPY_DEVICE -> MigrationStatus.POSTCOPY_DEVICE;
+      case POSTCOPY_ACTIVE -> MigrationStatus.POSTCOPY_ACTIVE;
+      case POSTCOPY_PAUSED -> MigrationStatus.POSTCOPY_PAUSED;
+      case POSTCOPY_RECOVER_SETUP -> MigrationStatus.POSTCOPY_RECOVER_SETUP;
+      case POSTCOPY_RECOVER -> MigrationStatus.POSTCOPY_RECOVER;
+      case COMPLETED -> MigrationStatus.COMPLETED;
+      case FAILED -> MigrationStatus.FAILED;
+      case CANCELLING -> MigrationStatus.CANCELLING;
+      case CANCELLED -> MigrationStatus.CANCELLED;
+    };
+  }
+}

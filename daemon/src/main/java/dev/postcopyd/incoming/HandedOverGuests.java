@@ -1,0 +1,439 @@
+package dev.postcopyd.incoming;
+
+import dev.postcopyd.handover.DescriptorKeeper;
+import dev.postcopyd.handover.GuestMapping;
+import dev.postcopyd.handover.GuestRecord;
+import dev.postcopyd.handover.HandedOver;
+import dev.postcopyd.handover.HandoverException;
+import dev.postcopyd.handover.HandoverListener;
+import dev.postcopyd.loader.LoadStatus;
+import dev.postcopyd.loader.LoaderEvent;
+import dev.postcopyd.loader.LoaderState;
+import dev.postcopyd.posix.FileDescriptors;
+import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.postcopy.uffd.HandedOverMemory;
+import dev.postcopyd.uffd.Userfaultfd;
+import java.io.IOException;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.Deque;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * All guests that have handed their memory over, and the snapshot that they are filled from: one
+ * load, one state machine and one fault thread for each, which know nothing of each other.
+ *
+ * <p>Guests come on threads of the {@link HandoverListener}, or with a fork on their parent's fault
+ * thread; they go on a thread of this class's own, because whoever notices the end of a guest is
+ * one of those that have to be stopped. Fields are guarded by this object's monitor, which is never
+ * held while anything is opened, stopped or waited for.
+ */
+public final class HandedOverGuests
+    implements HandoverListener.Guests, HandedOverLoad.Family, AutoCloseable {
+  private static final Logger log = LoggerFactory.getLogger(HandedOverGuests.class);
+  private static final int REMEMBERED = 64;
+  private static final long CLOSE_SECONDS = 8;
+
+  private final HandedOverContext context;
+  private final int maxGuests;
+  private final AggregateStatus status;
+  private final ExecutorService ends =
+      Executors.newThreadPerTaskExecutor(
+          Thread.ofPlatform().name("guest-ends-", 0).daemon().factory());
+  private final Map<Long, GuestMember> members = new LinkedHashMap<>();
+  private final Deque<GuestView> ended = new ArrayDeque<>();
+  private @Nullable ServedSnapshot current;
+  private long nextGuest = 1;
+  private long nextSnapshot = 1;
+  private boolean closing;
+
+  /**
+   * A registry without guests.
+   *
+   * @param listener is told of the state of all guests together, on a thread of its own
+   */
+  public HandedOverGuests(
+      HandedOverContext context, int maxGuests, AggregateStatus.Listener listener) {
+    this.context = context;
+    this.maxGuests = maxGuests;
+    this.status = new AggregateStatus(listener);
+  }
+
+  /**
+   * Serves this snapshot to all guests that wait and all that come.
+   *
+   * @throws IOException if it can't be opened, or guests are being filled from another
+   */
+  public void serve(SnapshotLocation location, String uri) throws IOException {
+    if (isUnderWay()) {
+      location.discard();
+      throw new IOException("The incoming migration has already been started");
+    }
+    String keptAs;
+    synchronized (this) {
+      keptAs = "snap." + nextSnapshot++;
+    }
+    NativeFile file = location.open();
+    ServedSnapshot opened =
+        ServedSnapshot.open(file, uri, keptAs, location.offsetBytes(), location.path());
+    try {
+      if (location.readsPagesDirectly()) {
+        opened.setDirectIo();
+      }
+      context.keeper().keep(Map.of(keptAs, opened.descriptor()));
+    } catch (IOException e) {
+      boolean _ = opened.release();
+      throw e;
+    }
+    List<GuestMember> waiting = new ArrayList<>();
+    ServedSnapshot before;
+    synchronized (this) {
+      before = current;
+      current = opened;
+      ended.clear();
+      members.values().stream().filter(member -> member.load == null).forEach(waiting::add);
+    }
+    letGo(before);
+    log.info("snapshot served uri={} waiting={}", uri, waiting.size());
+    status.snapshotNamed();
+    for (GuestMember member : waiting) {
+      start(member, opened.retain());
+    }
+  }
+
+  /** Whether a snapshot has been named. */
+  public synchronized boolean isServing() {
+    return current != null;
+  }
+
+  private synchronized Optional<ServedSnapshot> currentForOneMore() {
+    return Optional.ofNullable(current).map(ServedSnapshot::retain);
+  }
+
+  /** Whether some guest is being filled. */
+  public boolean isUnderWay() {
+    return members().stream().anyMatch(member -> member.loader.state() instanceof LoaderState.Live);
+  }
+
+  /** Their states are looked at without the monitor: a loader tells its listeners under a lock. */
+  private synchronized List<GuestMember> members() {
+    return List.copyOf(members.values());
+  }
+
+  /** What is served at the moment, as messages name it. */
+  public synchronized Optional<String> snapshotUri() {
+    return Optional.ofNullable(current).map(ServedSnapshot::uri);
+  }
+
+  @Override
+  public void handedOver(HandedOver handedOver) throws IOException {
+    ServedSnapshot snapshot;
+    long id;
+    synchronized (this) {
+      if (closing) {
+        throw new HandoverException("the daemon is shutting down");
+      }
+      if (members.size() >= maxGuests) {
+        throw new HandoverException(
+            "there are %d guests already: raise max-guests".formatted(members.size()));
+      }
+      snapshot = current == null ? null : current.retain();
+      id = nextGuest++;
+    }
+    GuestMember member;
+    try {
+      if (snapshot != null) {
+        var _ = snapshot.layOut(handedOver.mappings());
+      }
+      member = newMember(GuestAdmission.admit(id, handedOver, context.keeper()));
+    } catch (IOException | RuntimeException | Error e) {
+      letGo(snapshot);
+      throw e;
+    }
+    log.info(
+        "guest handed over guest={} pid={} uid={} mappings={} bytes={} memfds={}",
+        id,
+        handedOver.peer().pid(),
+        handedOver.peer().uid(),
+        handedOver.mappings().size(),
+        handedOver.mappings().stream().mapToLong(GuestMapping::sizeBytes).sum(),
+        handedOver.memfds().size());
+    ServedSnapshot named = snapshot;
+    boolean tooLate;
+    synchronized (this) {
+      tooLate = closing;
+      if (!tooLate) {
+        members.put(id, member);
+        if (named == null && current != null) {
+          named = current.retain(); // named while this guest was being looked at
+        }
+      }
+    }
+    if (tooLate) {
+      member.loader.close();
+      letGoOf(member, true);
+      letGo(snapshot);
+      return;
+    }
+    status.changed(id, LoadStatus.SETUP);
+    if (named != null) {
+      start(member, named);
+    } else {
+      member.watchWhileWaiting();
+    }
+  }
+
+  /** Begins a guest's load; the snapshot has been retained for it. */
+  private void start(GuestMember member, ServedSnapshot snapshot) {
+    start(member, snapshot, context);
+  }
+
+  private void start(GuestMember member, ServedSnapshot snapshot, HandedOverContext of) {
+    try {
+      member
+          .guest
+          .record()
+          .setSnapshot(
+              new GuestRecord.SnapshotNote(
+                  snapshot.keptAs(), snapshot.uri(), snapshot.offsetBytes()));
+    } catch (IOException e) {
+      // The guest is served all the same; only a later daemon could not go on with it.
+      log.warn("guest={} reason=\"{}\"", member.guest.id(), e.getMessage());
+    }
+    HandedOverLoad load = new HandedOverLoad(member.guest, snapshot, of, member.loader, this);
+    member.load = load;
+    var _ = member.loader.submit(new LoaderEvent.LoadRequested(load));
+  }
+
+  /** Leaves out, for guests and snapshots that come, the numbers of those that are kept. */
+  public synchronized void reserve(Collection<String> keptNames) {
+    for (String name : keptNames) {
+      if (name.startsWith(GuestRestoration.SNAPSHOT)) {
+        nextSnapshot = Math.max(nextSnapshot, GuestRestoration.numberIn(name) + 1);
+      } else {
+        nextGuest = Math.max(nextGuest, GuestRestoration.numberIn(name) + 1);
+      }
+    }
+  }
+
+  /**
+   * Goes on with the guests that an earlier daemon has left.
+   *
+   * @param kept descriptors by name; all of them are taken over
+   */
+  public void restore(Map<String, Integer> kept) {
+    var restoration = new GuestRestoration(kept, context.keeper());
+    for (GuestRestoration.Restored restored : restoration.restore()) {
+      GuestMember member = newMember(restored.guest());
+      synchronized (this) {
+        members.put(restored.guest().id(), member);
+      }
+      status.changed(restored.guest().id(), LoadStatus.SETUP);
+      Optional<ServedSnapshot> snapshot = restored.snapshot();
+      if (snapshot.isEmpty()) {
+        snapshot = currentForOneMore();
+      }
+      snapshot.ifPresentOrElse(
+          named -> start(member, named, context.withoutWarmUp()), member::watchWhileWaiting);
+    }
+  }
+
+  @Override
+  public void gone(HandedOverLoad load, String reason) {
+    later(() -> end(load.guest().id(), reason));
+  }
+
+  private GuestMember newMember(HandedOverGuest guest) {
+    return new GuestMember(
+        guest, context.metrics(), status, reason -> later(() -> end(guest.id(), reason)));
+  }
+
+  private void later(Runnable work) {
+    try {
+      ends.execute(work);
+    } catch (RejectedExecutionException e) {
+      log.debug("not done because the daemon ends");
+    }
+  }
+
+  /** Ends a guest: its load is cancelled if it goes on, and all that it had is given back. */
+  private void end(long id, String reason) {
+    GuestMember member;
+    synchronized (this) {
+      member = members.get(id);
+    }
+    if (member == null) {
+      return;
+    }
+    log.info("guest gone guest={} reason=\"{}\"", id, reason);
+    // Cancels what is under way, and releases what is not released.
+    member.loader.close();
+    GuestView last = member.view();
+    synchronized (this) {
+      var _ = members.remove(id);
+      ended.addLast(last);
+      if (ended.size() > REMEMBERED) {
+        ended.removeFirst();
+      }
+    }
+    letGoOf(member, true);
+  }
+
+  private void letGoOf(GuestMember member, boolean forget) {
+    HandedOverLoad load = member.load;
+    if (load != null) {
+      if (forget) {
+        // Of a process that lives on without its connection; of any other there is nothing left.
+        load.poisonMissing();
+      }
+      load.end();
+    } else if (forget) {
+      UnservedGuest.poison(member.guest);
+    }
+    member.over();
+    if (forget) {
+      member.guest.forgetWith(context.keeper());
+    }
+    member.guest.close();
+    letGo(load == null ? null : load.snapshot());
+  }
+
+  private void letGo(@Nullable ServedSnapshot snapshot) {
+    if (snapshot != null && snapshot.release()) {
+      context.keeper().forget(List.of(snapshot.keptAs()));
+    }
+  }
+
+  @Override
+  public void forked(HandedOverLoad parent, HandedOverMemory memory, int descriptor) {
+    long id;
+    synchronized (this) {
+      id = nextGuest++;
+    }
+    GuestRecord.Identity of = parent.guest().record().identity();
+    try {
+      Userfaultfd uffd = Userfaultfd.adopt(descriptor);
+      GuestRecord record =
+          GuestRecord.create(
+              new GuestRecord.Identity(
+                  id, Optional.of(of.id()), of.peer(), of.mappings(), of.memfds()));
+      record.marks(memory.table()).copyFrom(memory.marks());
+      boolean _ = record.write(memory.segments());
+      if (parent.guest().record().isFailed()) {
+        record.setFailed();
+      }
+      List<NativeFile> files = new ArrayList<>();
+      for (NativeFile file : parent.guest().files()) {
+        files.add(file.dup());
+      }
+      HandedOverGuest child = new HandedOverGuest(record, uffd, files, -1);
+      if (isFull()) {
+        parent.misbehaved("it forks although there are " + maxGuests + " guests already");
+        later(() -> {
+          UnservedGuest.poison(child);
+          child.close();
+        });
+        return;
+      }
+      ServedSnapshot snapshot = parent.snapshot().retain();
+      later(() -> adopt(child, snapshot));
+    } catch (IOException | RuntimeException e) {
+      log.error(
+          "the child of guest {} can't be served, and finds zeros: {}", of.id(), e.getMessage(), e);
+      FileDescriptors.close(descriptor);
+    }
+  }
+
+  private synchronized boolean isFull() {
+    return members.size() >= maxGuests;
+  }
+
+  private void adopt(HandedOverGuest child, ServedSnapshot snapshot) {
+    try {
+      child.keepWith(context.keeper());
+    } catch (IOException e) {
+      log.warn("guest not kept guest={} reason=\"{}\"", child.id(), e.getMessage());
+    }
+    GuestMember member = newMember(child);
+    synchronized (this) {
+      members.put(child.id(), member);
+    }
+    log.info(
+        "guest forked guest={} parent={}",
+        child.id(),
+        child.record().identity().parent().orElse(0L));
+    start(member, snapshot);
+    HandedOverLoad load = member.load;
+    if (load != null) {
+      load.shareFiles();
+    }
+  }
+
+  /** The guests that there are, in the order in which they came. */
+  public List<GuestView> guests() {
+    return members().stream().map(GuestMember::view).toList();
+  }
+
+  /** Those too that there were since the snapshot was named, as far as they are remembered. */
+  public List<GuestView> guestsSoFar() {
+    List<GuestView> views;
+    List<GuestMember> present;
+    synchronized (this) {
+      views = new ArrayList<>(ended);
+      present = List.copyOf(members.values());
+    }
+    present.forEach(member -> views.add(member.view()));
+    return views;
+  }
+
+  /**
+   * Ends all. Where a keeper outlives this process, guests stay with it; else what they still miss
+   * raises SIGBUS from now on.
+   */
+  @Override
+  public void close() {
+    List<GuestMember> rest;
+    synchronized (this) {
+      if (closing) {
+        return;
+      }
+      closing = true;
+      rest = new ArrayList<>(members.values());
+    }
+    ends.shutdown();
+    try {
+      if (!ends.awaitTermination(CLOSE_SECONDS, TimeUnit.SECONDS)) {
+        log.warn("gave up waiting for the end of a guest seconds={}", CLOSE_SECONDS);
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+    DescriptorKeeper keeper = context.keeper();
+    for (GuestMember member : rest) {
+      HandedOverLoad load = member.load;
+      if (load != null && keeper.outlivesOrderlyEnd()) {
+        load.leave();
+      }
+      member.loader.close();
+      letGoOf(member, !keeper.outlivesOrderlyEnd());
+    }
+    ServedSnapshot last;
+    synchronized (this) {
+      last = current;
+      current = null;
+    }
+    letGo(last);
+    status.close();
+  }
+}

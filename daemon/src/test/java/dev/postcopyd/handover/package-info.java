@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.handover;
+
+import org.jspecify.annotations.NullMarked;

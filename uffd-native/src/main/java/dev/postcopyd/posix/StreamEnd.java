@@ -1,0 +1,31 @@
+package dev.postcopyd.posix;
+
+import static dev.postcopyd.posix.abi.PosixConstants.MSG_DONTWAIT;
+import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_RECVFROM;
+
+import dev.postcopyd.posix.abi.Libc;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+
+/**
+ * Whether a stream socket has come to its end, for whoever waits for nothing else on it. What is
+ * received is thrown away. Safe for any thread.
+ */
+public final class StreamEnd {
+  private static final int ROOM_BYTES = 4096;
+
+  private StreamEnd() {}
+
+  /** Looks, without waiting. Any error counts as the end but that there is nothing to read. */
+  public static boolean reached(int socket) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment bytes = arena.allocate(ROOM_BYTES);
+      long answer;
+      do {
+        answer =
+            Libc.syscall(SYS_RECVFROM, socket, bytes.address(), ROOM_BYTES, MSG_DONTWAIT, 0, 0);
+      } while (answer == -Errno.EINTR);
+      return answer == 0 || (answer < 0 && answer != -Errno.EAGAIN);
+    }
+  }
+}
