@@ -6,6 +6,7 @@ import dev.postcopyd.loader.LoaderEvent;
 import dev.postcopyd.loader.Transition;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.postcopy.PostcopyEngine;
+import dev.postcopyd.sink.LeftBehind;
 import dev.postcopyd.sink.SnapshotSink;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.source.SourceAddress;
@@ -55,7 +56,7 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
   private final AtomicReference<SourceAddress.@Nullable Open> reopened = new AtomicReference<>();
   private boolean addressUsed;
   private boolean restored;
-  private SnapshotSink.@Nullable LeftBehind leftBehind;
+  private @Nullable LeftBehind leftBehind;
 
   /**
    * @param address where the source comes to
@@ -83,7 +84,7 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
    */
   public static SinkMigration begunBefore(
       SourceAddress address,
-      SnapshotSink.LeftBehind left,
+      LeftBehind left,
       boolean recoversByItself,
       SnapshotSink sink,
       Loader loader) {
@@ -302,7 +303,7 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
 
   private SourceSession nextSession() throws IOException {
     SourceSession before = session;
-    SnapshotSink.LeftBehind found = leftBehind;
+    LeftBehind found = leftBehind;
     if (before != null) {
       return before.next(openAgain());
     }

@@ -208,35 +208,13 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
     return beside == null ? Optional.empty() : SwitchedOver.readFrom(beside).map(LeftBehind::new);
   }
 
-  /** See {@link #leftBehind}. */
-  public static final class LeftBehind {
-    private final SwitchedOver state;
-
-    LeftBehind(SwitchedOver state) {
-      this.state = state;
-    }
-
-    public RamBlockTable table() {
-      return state.table;
-    }
-
-    public int ramSectionId() {
-      return state.ramSectionId;
-    }
-
-    /** The sections that come in parts, by their ids. */
-    public Map<Integer, String> sections() {
-      return state.sections;
-    }
-  }
-
   /** Begins anew with what was left behind, in the place of {@link #open}: no page has come. */
   public void restore(LeftBehind left) throws IOException {
     open();
-    StreamEncoder _ = head.bytes(left.state.head);
+    StreamEncoder _ = head.bytes(left.state().head);
     ramAnnounced(left.ramSectionId(), left.table());
-    StreamEncoder _ = besideRam.bytes(left.state.besideRam);
-    tail = left.state.tail;
+    StreamEncoder _ = besideRam.bytes(left.state().besideRam);
+    tail = left.state().tail;
   }
 
   @Override

@@ -65,7 +65,7 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
   }
 
   void join() {
-    SourceSession.join(thread);
+    join(thread);
   }
 
   private void run() {
@@ -232,6 +232,21 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
       closed = true;
       join();
       socket.close();
+    }
+  }
+
+  /** Waits for the end of a thread, also when interrupted meanwhile. */
+  static void join(Thread thread) {
+    boolean interrupted = false;
+    while (thread.isAlive()) {
+      try {
+        thread.join();
+      } catch (InterruptedException e) {
+        interrupted = true;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
     }
   }
 }

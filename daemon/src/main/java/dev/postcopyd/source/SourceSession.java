@@ -180,7 +180,7 @@ public final class SourceSession implements AutoCloseable {
   /** Returns when the address can be listened on by somebody else, which is soon after an end. */
   public void awaitNotListening() {
     if (end.get() != null) {
-      join(acceptor);
+      SourceConnection.join(acceptor);
     }
   }
 
@@ -286,24 +286,10 @@ public final class SourceSession implements AutoCloseable {
   public void close() {
     end.compareAndSet(null, "the migration has ended");
     shutDown("the migration has ended");
-    join(acceptor);
+    SourceConnection.join(acceptor);
     all().forEach(SourceConnection::close);
     if (listener != null) {
       listener.close();
-    }
-  }
-
-  static void join(Thread thread) {
-    boolean interrupted = false;
-    while (thread.isAlive()) {
-      try {
-        thread.join();
-      } catch (InterruptedException e) {
-        interrupted = true;
-      }
-    }
-    if (interrupted) {
-      Thread.currentThread().interrupt();
     }
   }
 
