@@ -133,11 +133,12 @@ public final class SourceSession implements AutoCloseable {
   }
 
   public void start() {
-    if (listener != null) {
-      acceptor.start();
-    }
+    // First what is here already: what is accepted is started by whoever accepts it.
     synchronized (connections) {
       connections.forEach(SourceConnection::start);
+    }
+    if (listener != null) {
+      acceptor.start();
     }
   }
 

@@ -410,7 +410,11 @@ class SinkE2E {
       }
       qemu.qmp().execute("migrate-set-parameters", Map.of("max-bandwidth", 0));
     }
-    sink.awaitMigration("completed");
+    try {
+      sink.awaitMigration("completed");
+    } catch (IOException e) {
+      throw new IOException("the source says: " + qemu.qmp().execute("query-migrate"), e);
+    }
     qemu.qmp().awaitMigration("completed");
     expected.add("completed");
     assertThat(sink.migrationStatuses()).isEqualTo(expected);
