@@ -40,6 +40,10 @@ import picocli.CommandLine.Spec;
     })
 final class RestoreCommand implements Callable<Integer> {
   private static final long STEP_MILLIS = 5;
+
+  /** A first attempt at a recovery comes after a second. */
+  private static final long PAUSED_NANOS = TimeUnit.SECONDS.toNanos(5);
+
   private static final long SHOW_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
 
   @Mixin private SnapshotArgument snapshot = new SnapshotArgument();
@@ -137,6 +141,7 @@ final class RestoreCommand implements Callable<Integer> {
     long startNanos = System.nanoTime();
     long waitUntilNanos = startNanos + TimeUnit.SECONDS.toNanos(waitSeconds);
     long shownNanos = startNanos;
+    long pausedNanos = 0;
     boolean seen = false;
     while (true) {
       MigrationStatus status = daemon.status();
@@ -156,11 +161,17 @@ final class RestoreCommand implements Callable<Integer> {
           return progress.ended(daemon.errorDesc().orElse("the load has failed"));
         }
         case POSTCOPY_PAUSED -> {
-          return progress.ended(
-              daemon.errorDesc().orElse("the connection to the guest is lost")
-                  + ": the guest waits for its memory; run the same command again to go on");
+          // Where it can be recovered it is tried by itself, and what an earlier run has left
+          // begins
+          // as this.
+          pausedNanos = pausedNanos == 0 ? nowNanos : pausedNanos;
+          if (nowNanos - pausedNanos > PAUSED_NANOS) {
+            return progress.ended(
+                daemon.errorDesc().orElse("the connection to the guest is lost")
+                    + ": the guest waits for its memory; run the same command again to go on");
+          }
         }
-        default -> {}
+        default -> pausedNanos = 0;
       }
       if (daemon.endReason().isPresent()) {
         return progress.ended(daemon.endReason().get());

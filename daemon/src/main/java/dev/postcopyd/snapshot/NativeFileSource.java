@@ -2,10 +2,10 @@ package dev.postcopyd.snapshot;
 
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 
+import dev.postcopyd.posix.MemoryMapping;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.stream.StreamSource;
 import java.io.IOException;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 
 /**
@@ -13,17 +13,21 @@ import java.lang.foreign.MemorySegment;
  * Confined to the thread that made it.
  */
 final class NativeFileSource implements StreamSource, AutoCloseable {
-  /** No more than a parse touches again and again: each page of it is a page fault. */
-  private static final int BUFFER_BYTES = 64 << 10;
+  private static final int BUFFER_BYTES = 256 << 10;
 
   private final NativeFile file;
   private final long sizeBytes;
-  private final Arena arena = Arena.ofConfined();
-  private final MemorySegment buffer = arena.allocate(BUFFER_BYTES);
+
+  /** A mapping, because most snapshots need little of it: an allocation would be zeroed. */
+  private final MemoryMapping mapping;
+
+  private final MemorySegment buffer;
 
   NativeFileSource(NativeFile file) throws IOException {
     this.file = file;
     this.sizeBytes = file.sizeBytes();
+    this.mapping = MemoryMapping.anonymous(BUFFER_BYTES);
+    this.buffer = mapping.asSegment();
   }
 
   @Override
@@ -48,6 +52,6 @@ final class NativeFileSource implements StreamSource, AutoCloseable {
 
   @Override
   public void close() {
-    arena.close();
+    mapping.close();
   }
 }

@@ -57,13 +57,13 @@ final class ScriptedQemu implements AutoCloseable {
     }
   }
 
-  /** The next command; the client's own id is in it. */
+  /** The next command, spaced as QEMU spaces JSON; the client's own id is in it. */
   String read() throws IOException {
     String line = lines.readLine();
     if (line == null) {
       throw new IOException("the client has closed");
     }
-    return line;
+    return line.replace("\":", "\": ").replace(",\"", ", \"");
   }
 
   boolean isClosedByClient() throws IOException {

@@ -163,10 +163,13 @@ class PostcopyEngineTest {
   }
 
   @Test
-  void theLoaderGoesOnBehindTheLastFault() {
+  void theLoaderGoesOnAroundTheLastFault() {
     engine.fault(ram, 500, 1, System.nanoTime());
     ClaimCursor cursor = new ClaimCursor(engine, EagerLoader.RUN_BYTES);
     ClaimCursor.Run run = new ClaimCursor.Run(ram);
+    assertThat(cursor.claimNext(run)).isTrue();
+    assertThat(run.firstPageIndex).as("a boundary of 64 pages").isEqualTo(448);
+    assertThat(run.pageCount).as("up to the fault").isEqualTo(52);
     assertThat(cursor.claimNext(run)).isTrue();
     assertThat(run.firstPageIndex).isEqualTo(501);
     assertThat(run.pageCount).as("up to the next boundary of 64 pages").isEqualTo(11);
