@@ -153,7 +153,9 @@ public final class QemuDestination implements PostcopyDestination {
             && options.preempt()
             && machine.capabilities().containsKey(QemuReadiness.POSTCOPY_PREEMPT);
     JsonNode _ = calls.await(QemuReadiness.SET_CAPABILITIES, begun.capabilitiesSet());
-    if (!preempt && machine.capabilities().containsKey(QemuReadiness.POSTCOPY_PREEMPT)) {
+    if (!preempt
+        && options.preempt()
+        && machine.capabilities().containsKey(QemuReadiness.POSTCOPY_PREEMPT)) {
       // This load does without it: QEMU would wait for the second channel.
       JsonNode _ = calls.call(QemuReadiness.SET_CAPABILITIES, QemuReadiness.withoutPreempt());
     }
