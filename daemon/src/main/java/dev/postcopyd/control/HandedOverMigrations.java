@@ -56,7 +56,7 @@ public final class HandedOverMigrations implements MigrationControl {
   /** Events of the state of all guests together. */
   public static AggregateStatus.Listener reportingTo(EventSink sink, MigrationSettings settings) {
     GuestEvents events = new QmpGuestEvents(sink, settings);
-    return status -> events.migration(statusOf(status));
+    return status -> events.migration(MigrationViews.status(status));
   }
 
   private static HandedOverGuestInfo infoOf(GuestView guest) {
@@ -65,7 +65,8 @@ public final class HandedOverMigrations implements MigrationControl {
         guest.parent().orElse(null),
         guest.pid(),
         guest.uid(),
-        statusOf(guest.status() == LoadStatus.NONE ? LoadStatus.SETUP : guest.status()),
+        MigrationViews.status(
+            guest.status() == LoadStatus.NONE ? LoadStatus.SETUP : guest.status()),
         guest.errorDesc().orElse(null),
         guest.mappings(),
         guest.totalBytes(),
@@ -77,7 +78,7 @@ public final class HandedOverMigrations implements MigrationControl {
 
   /** Where all guests together stand. */
   public MigrationStatus status() {
-    return statusOf(aggregate(guests.guestsSoFar()));
+    return MigrationViews.status(aggregate(guests.guestsSoFar()));
   }
 
   private LoadStatus aggregate(List<GuestView> views) {
@@ -101,7 +102,7 @@ public final class HandedOverMigrations implements MigrationControl {
             .map(view -> "guest " + view.id() + ": " + view.errorDesc().orElse(""));
     MigrationView view =
         new MigrationView(
-            statusOf(aggregate(views)),
+            MigrationViews.status(aggregate(views)),
             errorDesc,
             Optional.empty(),
             Optional.of(ramOf(views)),
@@ -243,22 +244,5 @@ public final class HandedOverMigrations implements MigrationControl {
                 view.status() == LoadStatus.POSTCOPY_ACTIVE
                     || view.status() == LoadStatus.COMPLETED);
     return new StatusInfo(running, running ? RunState.RUNNING : RunState.INMIGRATE);
-  }
-
-  private static MigrationStatus statusOf(LoadStatus status) {
-    return switch (status) {
-      case NONE -> MigrationStatus.NONE;
-      case SETUP -> MigrationStatus.SETUP;
-      case ACTIVE -> MigrationStatus.ACTIVE;
-      case POSTCOPY_DEVICE -> MigrationStatus.POSTCOPY_DEVICE;
-      case POSTCOPY_ACTIVE -> MigrationStatus.POSTCOPY_ACTIVE;
-      case POSTCOPY_PAUSED -> MigrationStatus.POSTCOPY_PAUSED;
-      case POSTCOPY_RECOVER_SETUP -> MigrationStatus.POSTCOPY_RECOVER_SETUP;
-      case POSTCOPY_RECOVER -> MigrationStatus.POSTCOPY_RECOVER;
-      case COMPLETED -> MigrationStatus.COMPLETED;
-      case FAILED -> MigrationStatus.FAILED;
-      case CANCELLING -> MigrationStatus.CANCELLING;
-      case CANCELLED -> MigrationStatus.CANCELLED;
-    };
   }
 }

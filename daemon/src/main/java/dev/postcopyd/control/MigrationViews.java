@@ -20,7 +20,12 @@ final class MigrationViews {
 
   /** QMP's name of a state. */
   static MigrationStatus status(LoaderState state) {
-    return switch (state.status()) {
+    return status(state.status());
+  }
+
+  /** QMP's name of a load's status. */
+  static MigrationStatus status(LoadStatus status) {
+    return switch (status) {
       case NONE -> MigrationStatus.NONE;
       case SETUP -> MigrationStatus.SETUP;
       case ACTIVE -> MigrationStatus.ACTIVE;

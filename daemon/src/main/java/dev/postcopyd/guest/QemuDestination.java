@@ -152,7 +152,13 @@ public final class QemuDestination implements PostcopyDestination {
         offer.preemptWanted()
             && options.preempt()
             && machine.capabilities().containsKey(QemuReadiness.POSTCOPY_PREEMPT);
-    JsonNode _ = calls.await("migrate-set-capabilities", begun.capabilitiesSet());
+    JsonNode _ = calls.await(QemuReadiness.SET_CAPABILITIES, begun.capabilitiesSet());
+    if (!preempt
+        && options.preempt()
+        && machine.capabilities().containsKey(QemuReadiness.POSTCOPY_PREEMPT)) {
+      // This load does without it: QEMU would wait for the second channel.
+      JsonNode _ = calls.call(QemuReadiness.SET_CAPABILITIES, QemuReadiness.withoutPreempt());
+    }
     listen(session, preempt);
     lifeline.keep();
     if (offer.savedRunState().filter(state -> !LIVE.contains(state)).isPresent()) {

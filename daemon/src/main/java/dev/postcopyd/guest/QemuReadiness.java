@@ -25,7 +25,7 @@ import tools.jackson.databind.node.ObjectNode;
 public final class QemuReadiness {
   static final String POSTCOPY_PREEMPT = "postcopy-preempt";
   private static final String POSTCOPY_BLOCKTIME = "postcopy-blocktime";
-  private static final String SET_CAPABILITIES = "migrate-set-capabilities";
+  static final String SET_CAPABILITIES = "migrate-set-capabilities";
 
   private final QemuMonitor monitor;
   private final QemuCalls calls;
@@ -101,6 +101,17 @@ public final class QemuReadiness {
     return questions
         .capabilities()
         .thenCompose(known -> calls.ask(SET_CAPABILITIES, wanted(known, preempt)));
+  }
+
+  /** What takes the second channel back. */
+  static ObjectNode withoutPreempt() {
+    ObjectNode arguments = QmpJson.object();
+    arguments
+        .putArray("capabilities")
+        .addObject()
+        .put("capability", POSTCOPY_PREEMPT)
+        .put("state", false);
+    return arguments;
   }
 
   /** Only what this QEMU has, and all at once, because it is judged as a whole. */

@@ -147,7 +147,6 @@ class QemuDestinationE2E {
       assertThatThrownBy(() -> destination.prepare(offer("pc.ram", 32 << 20, true)))
           .hasMessageContaining("has 33554432 bytes");
       assertThat(migration()).isEqualTo("none");
-      assertThat(capabilities()).containsEntry("postcopy-ram", false);
 
       assertThat(destination.prepare(offer("m0", 64 << 20, true)).destinationNames())
           .isEqualTo(Map.of("m0", "pc.ram"));
