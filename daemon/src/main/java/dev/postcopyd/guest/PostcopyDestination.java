@@ -10,10 +10,10 @@ import java.util.Optional;
  * Who receives a migration stream: the port between a stream load and whoever owns the QEMU at the
  * other end, be it somebody else ({@code stream:URI}) or the daemon through QEMU's monitor.
  *
- * <p>Called on the thread that carries out the load's steps, in the order prepare, connect (once,
- * or twice with a preempt channel), and then what happens; {@link #prepareRecovery} and connect
- * again for each recovery. Calls may block; {@link #close} may come from any thread and makes a
- * blocked call fail soon. The notifications must return at once.
+ * <p>Called on the thread that carries out the load's steps, in the order prepare, awaitReady,
+ * connect (once, or twice with a preempt channel), dependsOnUs, and then what happens; {@link
+ * #prepareRecovery} and connect again for each recovery. Calls may block; {@link #close} may come
+ * from any thread and makes a blocked call fail soon. The notifications must return at once.
  */
 public interface PostcopyDestination extends AutoCloseable {
   /** How messages and the log name it, e.g. {@code unix:/run/vm.mig}. */
@@ -26,11 +26,23 @@ public interface PostcopyDestination extends AutoCloseable {
   default void begin() {}
 
   /**
-   * Makes the destination wait for the stream of a machine.
+   * Looks whether the destination can take a machine, and has it begin to wait for the stream. It
+   * may not wait yet when this returns: {@link #awaitReady}.
    *
    * @throws IOException if it can't be had or can't take this machine; the message is for the user
    */
   Terms prepare(Offer offer) throws IOException;
+
+  /**
+   * Returns when the destination waits for the stream.
+   *
+   * @param savedRunState the run state when the machine was saved, as globalstate has it, e.g.
+   *     {@code paused}; empty if it is not known
+   */
+  default void awaitReady(Optional<String> savedRunState) throws IOException {}
+
+  /** The device state is about to be sent: soon the guest runs, and depends on this daemon. */
+  default void dependsOnUs() {}
 
   /**
    * Connects: the first call since {@link #prepare} or {@link #prepareRecovery} is the main
@@ -80,15 +92,9 @@ public interface PostcopyDestination extends AutoCloseable {
    *
    * @param machineType full versioned name, e.g. {@code pc-i440fx-10.0}; empty if the snapshot does
    *     not say
-   * @param savedRunState the run state when the machine was saved, as globalstate has it, e.g.
-   *     {@code paused}
    * @param preemptWanted whether a second channel for requested pages is welcome
    */
-  record Offer(
-      Optional<String> machineType,
-      List<BlockInfo> blocks,
-      Optional<String> savedRunState,
-      boolean preemptWanted) {
+  record Offer(Optional<String> machineType, List<BlockInfo> blocks, boolean preemptWanted) {
     public Offer {
       blocks = List.copyOf(blocks);
     }

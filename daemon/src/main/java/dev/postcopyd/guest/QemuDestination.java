@@ -14,11 +14,11 @@ import java.time.Duration;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.node.ObjectNode;
 
 /**
  * A stock QEMU, started with {@code -incoming defer}, that the daemon drives through its monitor.
@@ -37,6 +37,7 @@ public final class QemuDestination implements PostcopyDestination {
 
   private static final Duration RECOVER_PATIENCE = Duration.ofSeconds(10);
   private static final int RECOVER_PAUSE_MILLIS = 10;
+  private static final String MIGRATE_INCOMING = "migrate-incoming";
 
   /** What is known of a QEMU that has failed is known at once, or not at all. */
   private static final Duration EXPLAIN_PATIENCE = Duration.ofMillis(500);
@@ -58,8 +59,12 @@ public final class QemuDestination implements PostcopyDestination {
   private volatile boolean running;
   private boolean closed;
   private QemuReadiness.@Nullable Beginning beginning;
+  private @Nullable IncomingCall incoming;
   private @Nullable Path listening;
   private int connectedPair = -1;
+
+  /** A migrate-incoming that has not been seen to succeed. */
+  private record IncomingCall(String uri, CompletableFuture<JsonNode> answer) {}
 
   /**
    * What the command line and the client say.
@@ -160,12 +165,38 @@ public final class QemuDestination implements PostcopyDestination {
       JsonNode _ = calls.call(QemuReadiness.SET_CAPABILITIES, QemuReadiness.withoutPreempt());
     }
     listen(session, preempt);
-    lifeline.keep();
-    if (offer.savedRunState().filter(state -> !LIVE.contains(state)).isPresent()) {
+    return machine.terms(offer, options.names(), preempt);
+  }
+
+  @Override
+  public void awaitReady(Optional<String> savedRunState) throws IOException {
+    IncomingCall call = incoming;
+    incoming = null;
+    if (call == null) {
+      return;
+    }
+    try {
+      JsonNode _ = calls.awaitOrRefusal(MIGRATE_INCOMING, call.answer());
+    } catch (QmpException e) {
+      if (!e.description().contains("'exit-on-error' is unexpected")) {
+        throw calls.refused(MIGRATE_INCOMING, e);
+      }
+      // Before QEMU 9.1 it always exits.
+      JsonNode _ = calls.call(MIGRATE_INCOMING, QmpJson.object().put("uri", call.uri()));
+    }
+    if (savedRunState.filter(state -> !LIVE.contains(state)).isPresent()) {
       // Only now: a QEMU that has taken migrate-incoming is one whose guest does not run yet.
       JsonNode _ = calls.call("stop", QmpJson.object());
     }
-    return machine.terms(offer, options.names(), preempt);
+  }
+
+  /**
+   * Not sooner, because QEMU is as slow to read this as anything, and it has time now. Should the
+   * daemon be killed right afterwards: the message itself keeps the session alive until it is read.
+   */
+  @Override
+  public void dependsOnUs() {
+    lifeline.keep();
   }
 
   private QemuMonitor.Session session() throws IOException {
@@ -215,20 +246,13 @@ public final class QemuDestination implements PostcopyDestination {
     connectedPair = fd;
   }
 
-  private void migrateIncoming(String uri) throws IOException {
-    ObjectNode arguments =
-        QmpJson.object().put("uri", uri).put("exit-on-error", options.exitOnError());
-    try {
-      JsonNode _ = monitor.call("migrate-incoming", arguments, QemuCalls.PATIENCE);
-    } catch (QmpException e) {
-      if (e.description().contains("'exit-on-error' is unexpected")) {
-        // Before QEMU 9.1 it always exits.
-        arguments.remove("exit-on-error");
-        JsonNode _ = calls.call("migrate-incoming", arguments);
-        return;
-      }
-      throw calls.refused("migrate-incoming", e);
-    }
+  private void migrateIncoming(String uri) {
+    incoming =
+        new IncomingCall(
+            uri,
+            calls.ask(
+                MIGRATE_INCOMING,
+                QmpJson.object().put("uri", uri).put("exit-on-error", options.exitOnError())));
   }
 
   @Override

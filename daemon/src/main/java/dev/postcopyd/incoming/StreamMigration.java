@@ -2,24 +2,14 @@ package dev.postcopyd.incoming;
 
 import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.guest.PostcopyDestination;
-import dev.postcopyd.guest.PostcopyDestination.Terms;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.loader.LoaderEvent;
-import dev.postcopyd.page.PageSize;
-import dev.postcopyd.page.RamBlock;
-import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.FileIdentity;
 import dev.postcopyd.posix.NativeFile;
-import dev.postcopyd.postcopy.FaultOrder;
 import dev.postcopyd.postcopy.PostcopyEngine;
-import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.snapshot.Snapshot;
-import dev.postcopyd.snapshot.SnapshotBlock;
 import dev.postcopyd.stream.ReturnPathMessage;
-import dev.postcopyd.stream.StreamFormat;
-import dev.postcopyd.workingset.WorkingSet;
-import dev.postcopyd.workingset.WorkingSetSession;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.Objects;
@@ -62,14 +52,10 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   private final CompletableFuture<@Nullable Void> opened = new CompletableFuture<>();
 
   private @Nullable Snapshot snapshot;
-  private @Nullable PostcopyPageHandler handler;
-  private @Nullable RamBlockTable table;
-  private @Nullable MigrationPreamble preamble;
-  private Terms terms = Terms.PLAIN;
-  private WorkingSetSession workingSet = WorkingSetSession.none();
-  private FaultOrder faultOrder = FaultOrder.off();
+  private @Nullable StreamedMachine machine;
   private long[] prefetchOrder = new long[0];
   private byte[] switchover = new byte[0];
+  private boolean traceLeft;
   private volatile @Nullable StreamSession session;
   private volatile @Nullable PostcopyEngine engine;
   private volatile @Nullable MachineState machineState;
@@ -221,65 +207,76 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   }
 
   private void connectAndHandshake() throws IOException {
-    askForTerms();
+    StreamedMachine sent = machineOnItsTerms();
     stages.done("terms");
-    MigrationPreamble words = Objects.requireNonNull(preamble);
-    StreamSession connected = connect();
-    connected
-        .main()
-        .send(words.handshake(StreamLayout.pageSizeSummary(Objects.requireNonNull(table), terms)));
-    // While the destination works.
-    prefetchOrder = wantedFirst();
-    switchover = words.switchover();
-    leaveTrace();
+    // While the destination gets ready to listen.
+    byte[] handshake = sent.handshake();
+    switchover = sent.words().switchover();
+    prefetchOrder = sent.wantedFirst(location, context);
+    Optional<String> savedRunState = savedRunState();
+    leaveTrace(sent);
+    stages.done("words");
+    destination.awaitReady(savedRunState);
+    stages.done("ready");
+    StreamSession connected = connect(sent);
+    connected.main().send(handshake);
     stages.done("connect");
     awaitFirstPong(connected);
     stages.done("pong");
-    if (terms.preempt()) {
+    if (sent.terms().preempt()) {
       connected.openPreemptChannel(destination.connect());
     }
-    connected.main().send(words.discards());
+    connected.main().send(sent.words().discards());
     stages.done("discard");
   }
 
-  /** Looks for a recording, once; a load that is recovered has it already. */
-  private long[] wantedFirst() {
-    if (!workingSet.isRecording()) {
-      workingSet =
-          WorkingSetSession.open(
-              context.workingSet(), location.path(), Objects.requireNonNull(snapshot));
+  /** Asks what the destination wants, and prepares to send the machine like that. */
+  private StreamedMachine machineOnItsTerms() throws IOException {
+    StreamedMachine known = machine;
+    if (known != null) {
+      return known;
     }
-    return workingSet.prefetchOrder(Objects.requireNonNull(table));
+    Snapshot checked = Objects.requireNonNull(snapshot);
+    MachineState state = Objects.requireNonNull(machineState);
+    StreamedMachine laidOut =
+        new StreamedMachine(
+            checked, state, destination.prepare(offer(checked, state)), location, context);
+    machine = laidOut;
+    return laidOut;
   }
 
-  private PostcopyDestination.Offer offer(
-      Snapshot checked, MachineState machine, Optional<String> savedRunState) {
+  private PostcopyDestination.Offer offer(Snapshot checked, MachineState state) {
     return new PostcopyDestination.Offer(
-        machine.machineType(),
+        state.machineType(),
         checked.blocks().stream()
             .map(block -> new PostcopyDestination.BlockInfo(block.name(), block.usedLengthBytes()))
             .toList(),
-        savedRunState,
         context.preemptWanted());
   }
 
-  private void leaveTrace() throws IOException {
-    context
-        .trace()
-        .leave(
-            new LoadTrace.Trace(source, terms, Objects.requireNonNull(snapshot).file().identity()));
+  private Optional<String> savedRunState() {
+    Optional<String> saved = SnapshotOpening.savedRunState(Objects.requireNonNull(machineState));
+    savedRunning = saved.map("running"::equals).orElse(true);
+    return saved;
   }
 
-  private StreamSession connect() throws IOException {
+  private void leaveTrace(StreamedMachine sent) throws IOException {
+    traceLeft = true;
+    context
+        .trace()
+        .leave(new LoadTrace.Trace(source, sent.terms(), sent.snapshot().file().identity()));
+  }
+
+  private StreamSession connect(StreamedMachine sent) throws IOException {
     StreamSession connected =
         StreamSession.open(
             destination.connect(),
             destination.name(),
-            terms.preempt(),
-            Objects.requireNonNull(table),
-            Objects.requireNonNull(handler),
+            sent.terms().preempt(),
+            sent.table(),
+            sent.handler(),
             context.metrics(),
-            faultOrder,
+            sent.faultOrder(),
             context.bytesPerSecond(),
             this);
     session = connected;
@@ -303,8 +300,11 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   /** Before RUN nothing can be saved: the reason is told together with what to do. */
   private void setupFailed(IOException e) {
     String reason = SnapshotOpening.message(e);
-    if (session != null) {
+    if (traceLeft) {
+      traceLeft = false;
       context.trace().remove();
+    }
+    if (session != null) {
       reason =
           "the destination "
               + destination.name()
@@ -326,6 +326,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
               () -> current.cut(notLoadedInTime()),
               CompletableFuture.delayedExecutor(devicePatience.toMillis(), TimeUnit.MILLISECONDS));
       try {
+        destination.dependsOnUs();
         current.main().send(switchover);
         switchover = new byte[0];
         current.startPrefetch(prefetchOrder);
@@ -380,7 +381,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
       return;
     }
     try {
-      current.sendEnding(Objects.requireNonNull(preamble).ending());
+      current.sendEnding(Objects.requireNonNull(machine).words().ending());
       if (current.inbox().await(ReturnPathMessage.Shut.class, END_PATIENCE).isEmpty()) {
         throw new IOException("the destination does not end the migration");
       }
@@ -451,13 +452,12 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
         check(location.open());
         opened.complete(null);
       }
-      if (table == null) {
-        askForTerms();
-      }
+      StreamedMachine sent = machineOnItsTerms();
+      Optional<String> _ = savedRunState();
       destination.prepareRecovery(uri.isEmpty() ? Optional.empty() : Optional.of(uri));
-      StreamSession connected = connect();
+      StreamSession connected = connect(sent);
       loader.report(new LoaderEvent.Reconnected(this));
-      resume(connected);
+      resume(sent, connected);
     } catch (IOException e) {
       recoveryFailed(SnapshotOpening.message(e));
     } catch (OutOfMemoryError e) {
@@ -481,100 +481,18 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     }
   }
 
-  /** Says what is to be sent, and prepares to send it as the destination wants it. */
-  private void askForTerms() throws IOException {
-    Snapshot checked = Objects.requireNonNull(snapshot);
-    MachineState machine = Objects.requireNonNull(machineState);
-    Optional<String> savedRunState = SnapshotOpening.savedRunState(machine);
-    savedRunning = savedRunState.map("running"::equals).orElse(true);
-    terms = destination.prepare(offer(checked, machine, savedRunState));
-    RamBlockTable laidOut = StreamLayout.layOut(checked, terms);
-    if (laidOut.blocks().isEmpty()) {
-      throw new IOException(checked.name() + " has no RAM: there is nothing to run from");
-    }
-    handler = context.handlers().create(checked, laidOut);
-    preamble = new MigrationPreamble(machine, laidOut);
-    if (context.workingSet().fileOf(location.path()).isPresent()) {
-      faultOrder = FaultOrder.of(laidOut, WorkingSet.limitBytes(laidOut.totalBytes()));
-    }
-    table = laidOut;
-  }
-
-  private void resume(StreamSession connected) throws IOException {
-    MigrationPreamble words = Objects.requireNonNull(preamble);
-    connected.main().send(words.ping());
+  private void resume(StreamedMachine sent, StreamSession connected) throws IOException {
+    connected.main().send(sent.words().ping());
     awaitFirstPong(connected);
-    if (terms.preempt()) {
+    if (sent.terms().preempt()) {
       connected.openPreemptChannel(destination.connect());
     }
-    connected.main().send(words.bitmapRequests());
-    prefetchOrder = wantedFirst();
-    for (RamBlock _ : Objects.requireNonNull(table).blocks()) {
-      markReceived(
-          connected,
-          connected
-              .inbox()
-              .await(ReturnPathMessage.ReceivedPages.class, ANSWER_PATIENCE)
-              .orElseThrow(
-                  () -> new IOException("the destination does not say which pages it has")));
-    }
-    connected.main().send(words.resume());
-    ReturnPathMessage.ResumeAck ack =
-        connected
-            .inbox()
-            .await(ReturnPathMessage.ResumeAck.class, ANSWER_PATIENCE)
-            .orElseThrow(() -> new IOException("the destination does not resume"));
-    if (ack.value() != StreamFormat.RESUME_ACK_VALUE) {
-      throw new IOException("the destination refuses to resume (" + ack.value() + ")");
-    }
+    StreamRecovery recovery = new StreamRecovery(sent, connected, ANSWER_PATIENCE);
+    prefetchOrder = sent.wantedFirst(location, context);
+    recovery.askForPages();
+    recovery.resume();
     connected.startPrefetch(prefetchOrder);
     loader.report(new LoaderEvent.Resumed(this));
-  }
-
-  /** What has arrived must never be sent again; the rest has not. */
-  private void markReceived(StreamSession connected, ReturnPathMessage.ReceivedPages pages)
-      throws IOException {
-    RamBlock block = Objects.requireNonNull(table).byName(pages.blockName());
-    if (block == null) {
-      throw new IOException("the destination tells of an unknown block " + pages.blockName());
-    }
-    long targetPages = StreamFormat.TARGET_PAGE_SIZE.pagesIn(block.usedLengthBytes());
-    if (pages.wordCount() != (targetPages + 63) >>> 6) {
-      throw new IOException(
-          "the destination's bitmap of block "
-              + block.name()
-              + " has "
-              + pages.wordCount()
-              + " words for "
-              + targetPages
-              + " pages");
-    }
-    SnapshotBlock stored = Objects.requireNonNull(snapshot).blocks().get(block.index());
-    int targetShift = block.hostPageSize().shift() - PageSize.SIZE_4K.shift();
-    for (long page = 0; page < block.pageCount(); page++) {
-      long target = page << targetShift;
-      if (pages.isReceived(target)) {
-        requireFresh(
-            connected
-                .engine()
-                .alreadyReceived(block, block.firstPageIndex() + page, 1, stored.isStored(target)),
-            block,
-            target);
-      }
-    }
-  }
-
-  /** One bitmap a block, and no request before it, is what a destination of good will sends. */
-  private static void requireFresh(boolean fresh, RamBlock block, long targetPage)
-      throws IOException {
-    if (!fresh) {
-      throw new IOException(
-          "the destination says that it has page "
-              + targetPage
-              + " of block "
-              + block.name()
-              + ", which it has asked for or told of before");
-    }
   }
 
   /** A session that has begun reports its own end. */
@@ -604,10 +522,10 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     closeConnection();
     saveWorkingSet(false);
     destination.close();
-    PostcopyPageHandler pages = handler;
-    handler = null;
-    if (pages != null) {
-      pages.close();
+    StreamedMachine sent = machine;
+    machine = null;
+    if (sent != null) {
+      sent.close();
     }
     Snapshot open = snapshot;
     snapshot = null;
@@ -619,16 +537,10 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     log.debug("released source={}", source);
   }
 
-  /** Once, after the fault thread has ended; a load that failed under its guest has seen some. */
   private void saveWorkingSet(boolean complete) {
-    WorkingSetSession ended = workingSet;
-    workingSet = WorkingSetSession.none();
-    RamBlockTable of = table;
-    if (of != null) {
-      ended
-          .save(of, faultOrder.pageIndices(), complete)
-          .ifPresent(
-              saved -> context.metrics().workingSetWritten(saved.pages(), saved.sizeBytes()));
+    StreamedMachine sent = machine;
+    if (sent != null) {
+      sent.saveWorkingSet(complete, context);
     }
   }
 

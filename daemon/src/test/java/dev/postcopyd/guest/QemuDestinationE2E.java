@@ -59,8 +59,14 @@ class QemuDestinationE2E {
     return new Offer(
         Optional.of(MACHINE),
         List.of(new BlockInfo(ram, ramBytes), new BlockInfo("pc.bios", 0x40000)),
-        Optional.of("paused"),
         preempt);
+  }
+
+  /** A machine that was saved paused; QEMU waits for it when this returns. */
+  private static Terms prepare(QemuDestination destination, Offer offer) throws IOException {
+    Terms terms = destination.prepare(offer);
+    destination.awaitReady(Optional.of("paused"));
+    return terms;
   }
 
   private Map<String, Boolean> capabilities() throws Exception {
@@ -81,7 +87,7 @@ class QemuDestinationE2E {
     start("-incoming", "defer");
     try (QemuDestination destination =
         new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
-      Terms terms = destination.prepare(offer("pc.ram", 64 << 20, true));
+      Terms terms = prepare(destination, offer("pc.ram", 64 << 20, true));
 
       assertThat(terms.preempt()).isTrue();
       assertThat(terms.hostPageSizes()).isEmpty();
@@ -116,12 +122,12 @@ class QemuDestinationE2E {
         new QemuDestination.Options(
             Map.of(), true, false, Optional.of(directory.resolve("is-not-there")));
     try (QemuDestination destination = new QemuDestination(monitor, nowhere)) {
-      assertThatThrownBy(() -> destination.prepare(offer("pc.ram", 64 << 20, true)))
+      assertThatThrownBy(() -> prepare(destination, offer("pc.ram", 64 << 20, true)))
           .isInstanceOf(IOException.class)
           .hasMessageContaining("is-not-there");
       assertThat(migration()).isEqualTo("none");
 
-      assertThat(destination.prepare(offer("pc.ram", 64 << 20, false)).preempt()).isFalse();
+      assertThat(prepare(destination, offer("pc.ram", 64 << 20, false)).preempt()).isFalse();
 
       FileDescriptors.close(destination.connect());
     }
@@ -133,22 +139,21 @@ class QemuDestinationE2E {
     QemuDestination.Options options =
         new QemuDestination.Options(Map.of("m0", "pc.ram"), true, false, Optional.empty());
     try (QemuDestination destination = new QemuDestination(monitor, options)) {
-      assertThatThrownBy(() ->
-              destination.prepare(
-                  new Offer(Optional.of("pc-q35-10.0"), List.of(), Optional.empty(), true)))
+      assertThatThrownBy(
+              () -> prepare(destination, new Offer(Optional.of("pc-q35-10.0"), List.of(), true)))
           .hasMessageContaining("type pc-q35-10.0")
           .hasMessageContaining("-M " + MACHINE);
-      assertThatThrownBy(() -> destination.prepare(offer("n0", 64 << 20, true)))
+      assertThatThrownBy(() -> prepare(destination, offer("n0", 64 << 20, true)))
           .hasMessageContaining("no RAM block n0")
           .hasMessageContaining("pc.ram")
           .hasMessageContaining("map.n0=NAME");
-      assertThatThrownBy(() -> destination.prepare(offer("pc.ram", 128 << 20, true)))
+      assertThatThrownBy(() -> prepare(destination, offer("pc.ram", 128 << 20, true)))
           .hasMessageContaining("has 134217728 bytes in the snapshot and 67108864");
-      assertThatThrownBy(() -> destination.prepare(offer("pc.ram", 32 << 20, true)))
+      assertThatThrownBy(() -> prepare(destination, offer("pc.ram", 32 << 20, true)))
           .hasMessageContaining("has 33554432 bytes");
       assertThat(migration()).isEqualTo("none");
 
-      assertThat(destination.prepare(offer("m0", 64 << 20, true)).destinationNames())
+      assertThat(prepare(destination, offer("m0", 64 << 20, true)).destinationNames())
           .isEqualTo(Map.of("m0", "pc.ram"));
     }
   }
@@ -158,14 +163,14 @@ class QemuDestinationE2E {
     start();
     try (QemuDestination destination =
         new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
-      assertThatThrownBy(() -> destination.prepare(offer("pc.ram", 64 << 20, true)))
+      assertThatThrownBy(() -> prepare(destination, offer("pc.ram", 64 << 20, true)))
           .hasMessageContaining("is in state prelaunch")
           .hasMessageContaining("-incoming defer");
       qemu.kill();
       while (monitor.session().isPresent()) {
         Thread.sleep(5);
       }
-      assertThatThrownBy(() -> destination.prepare(offer("pc.ram", 64 << 20, true)))
+      assertThatThrownBy(() -> prepare(destination, offer("pc.ram", 64 << 20, true)))
           .hasMessageContaining("is not there");
       assertThat(destination.explanation()).get().asString().contains("QEMU has ended");
     }
@@ -176,7 +181,7 @@ class QemuDestinationE2E {
     start("-incoming", "defer");
     try (QemuDestination destination =
         new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
-      destination.prepare(offer("pc.ram", 64 << 20, false));
+      prepare(destination, offer("pc.ram", 64 << 20, false));
       int fd = destination.connect();
       try (FdPassing out = new FdPassing()) {
         out.send(fd, "this is no stream".getBytes(StandardCharsets.US_ASCII));
@@ -188,7 +193,7 @@ class QemuDestinationE2E {
       assertThat(destination.explanation()).get().asString().startsWith("QEMU says: ");
       assertThat(qemu.isAlive()).isTrue();
       try (QemuDestination again = new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
-        assertThatThrownBy(() -> again.prepare(offer("pc.ram", 64 << 20, false)))
+        assertThatThrownBy(() -> prepare(again, offer("pc.ram", 64 << 20, false)))
             .hasMessageContaining("it is failed")
             .hasMessageContaining("started anew");
       }
