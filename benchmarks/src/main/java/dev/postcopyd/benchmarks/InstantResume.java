@@ -38,6 +38,13 @@ final class InstantResume implements BenchmarkTable {
    *     with {@code cont} as soon as it can be
    */
   private record Cell(int dataMib, boolean cold, boolean running, boolean qemu11) {
+    /**
+     * It keeps the file in its mapping, so that the file is never cold, and knows no paused guest.
+     */
+    boolean hasPeerInC() {
+      return running && !cold;
+    }
+
     String name() {
       String size = dataMib < 1024 ? dataMib + " MiB" : dataMib / 1024 + " GiB";
       return size
@@ -67,13 +74,14 @@ final class InstantResume implements BenchmarkTable {
             "ratio",
             "with a recording",
             "ratio",
+            "C source",
             "wanted");
     for (Cell cell : CELLS.subList(0, workbench.quick() ? QUICK_CELLS : CELLS.size())) {
       if (!workbench.wants(cell.name())) {
         continue;
       }
       if (cell.qemu11 && !Files.exists(workbench.qemu11())) {
-        table.row(cell.name(), "not measured: no QEMU 11", "", "", "", "", "", "");
+        table.row(cell.name(), "not measured: no QEMU 11", "", "", "", "", "", "", "");
       } else {
         rows(table, cell, measure(workbench, cell));
       }
@@ -95,6 +103,9 @@ final class InstantResume implements BenchmarkTable {
     Map<ResumeWay, List<Measurements>> runs = new EnumMap<>(ResumeWay.class);
     for (int round = 0; round < workbench.rounds(); round++) {
       for (ResumeWay way : ResumeWay.inOrderOf(round)) {
+        if (way == ResumeWay.C_SOURCE && !cell.hasPeerInC()) {
+          continue;
+        }
         runs.computeIfAbsent(way, key -> new ArrayList<>()).add(measurement.run(way, round));
       }
     }
@@ -131,6 +142,7 @@ final class InstantResume implements BenchmarkTable {
           "",
           runs.of(ResumeWay.RECORDED, figure[1]).toString(decimals),
           "",
+          "",
           "");
     }
   }
@@ -154,6 +166,7 @@ final class InstantResume implements BenchmarkTable {
         fresh.over(stock).toString(3),
         recorded.toString(decimals),
         recorded.over(stock).toString(3),
+        cell.hasPeerInC() ? runs.of(ResumeWay.C_SOURCE, key).toString(decimals) : "",
         wanted);
   }
 
@@ -171,6 +184,7 @@ final class InstantResume implements BenchmarkTable {
           Files.copy(recorded, copy, StandardCopyOption.REPLACE_EXISTING);
           yield byDaemon(copy.toString(), round);
         }
+        case C_SOURCE -> byC(round);
       };
     }
 
@@ -184,6 +198,23 @@ final class InstantResume implements BenchmarkTable {
           TimedQmp monitor = TimedQmp.connect(qemu.monitor(), qemu.process())) {
         monitor.enable("mapped-ram", "events");
         return new Measurements(load(qemu, monitor, "completed", round));
+      }
+    }
+
+    private Measurements byC(int round) throws IOException {
+      new MachinePreparation(workbench).touch(snapshot);
+      Path socket = StreamedLoad.socket(workbench);
+      Files.deleteIfExists(socket);
+      try (DestinationQemu qemu = startQemu();
+          TimedQmp monitor = TimedQmp.connect(qemu.monitor(), qemu.process());
+          MeasuredProcess source = StreamedLoad.startC(workbench, snapshot)) {
+        monitor.enable("postcopy-ram", "postcopy-preempt", "events");
+        Settling.await(qemu.process().pid());
+        new MachinePreparation(workbench).warm(snapshot.file());
+        long startNanos = System.nanoTime();
+        monitor.migrateIncoming("unix:" + socket);
+        source.writeLine("");
+        return new Measurements(figures(qemu, monitor, startNanos, round));
       }
     }
 
@@ -231,6 +262,11 @@ final class InstantResume implements BenchmarkTable {
         long _ = qmp.awaitStatus(loaded);
         JsonNode _ = qmp.execute("cont");
       }
+      return figures(qemu, qmp, startNanos, round);
+    }
+
+    private static Map<String, Double> figures(
+        DestinationQemu qemu, TimedQmp qmp, long startNanos, int round) throws IOException {
       Map<String, Double> figures = new HashMap<>();
       figures.put("completed_ms", (qmp.awaitStatus("completed") - startNanos) / 1e6);
       figures.put("resume_ms", (qmp.awaitEvent("RESUME") - startNanos) / 1e6);

@@ -180,7 +180,7 @@ final class StreamedLoad implements BenchmarkTable {
         List.of("--working-set", "off"));
   }
 
-  private static Path socket(Workbench workbench) {
+  static Path socket(Workbench workbench) {
     return workbench.directory().resolve("migration");
   }
 
@@ -203,7 +203,7 @@ final class StreamedLoad implements BenchmarkTable {
     }
   }
 
-  private static MeasuredProcess startC(Workbench workbench, GuestSnapshot snapshot, String... more)
+  static MeasuredProcess startC(Workbench workbench, GuestSnapshot snapshot, String... more)
       throws IOException {
     List<String> command =
         new ArrayList<>(
