@@ -4,6 +4,7 @@ import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.FdSocketAddress;
 import dev.postcopyd.qmp.schema.InetSocketAddress;
 import dev.postcopyd.qmp.schema.MigrateArguments;
 import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
@@ -86,7 +87,8 @@ final class LocalMigrationControl implements MigrationControl {
     MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
     if (migrations.loads().receives()
         || address instanceof InetSocketAddress
-        || address instanceof UnixSocketAddress) {
+        || address instanceof UnixSocketAddress
+        || (address instanceof FdSocketAddress fd && descriptors.isSocket(fd.str()))) {
       migrations.startReception(
           new GuestLoads.Reception(MigrationUri.source(address, descriptors), settings), exits);
     } else {
