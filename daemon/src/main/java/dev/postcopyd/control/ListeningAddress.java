@@ -17,7 +17,7 @@ final class ListeningAddress {
     return load.sourceAddress().flatMap(address -> of(address, load.listeningPort()));
   }
 
-  private static Optional<SocketAddress> of(SourceAddress address, OptionalInt port) {
+  static Optional<SocketAddress> of(SourceAddress address, OptionalInt port) {
     return switch (address) {
       case SourceAddress.Tcp tcp when port.isPresent() ->
           Optional.of(

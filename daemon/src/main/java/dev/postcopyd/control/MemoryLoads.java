@@ -31,15 +31,16 @@ public record MemoryLoads(IncomingContext context) implements GuestLoads {
       throw new QmpException(
           "a migration is received into pages of 4 KiB: leave page-size out of --guest memory");
     }
-    MigrationSettings.View view = reception.settings();
-    return new MemoryReception(
-        reception.address(),
-        new MemoryReception.Wanted(
-            view.isEnabled(MigrationCapability.MULTIFD)
-                ? Math.toIntExact(view.parameters().multifdChannels())
-                : 0,
-            view.isEnabled(MigrationCapability.POSTCOPY_RAM),
-            view.isEnabled(MigrationCapability.POSTCOPY_PREEMPT)),
-        context);
+    return new MemoryReception(reception.address(), wanted(reception.settings()), context);
+  }
+
+  /** What a client's settings say of a migration that comes in. */
+  static MemoryReception.Wanted wanted(MigrationSettings.View settings) {
+    return new MemoryReception.Wanted(
+        settings.isEnabled(MigrationCapability.MULTIFD)
+            ? Math.toIntExact(settings.parameters().multifdChannels())
+            : 0,
+        settings.isEnabled(MigrationCapability.POSTCOPY_RAM),
+        settings.isEnabled(MigrationCapability.POSTCOPY_PREEMPT));
   }
 }

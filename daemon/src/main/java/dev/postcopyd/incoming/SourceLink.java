@@ -63,12 +63,20 @@ final class SourceLink {
     return current == null ? 0 : current.transferredBytes();
   }
 
-  /** Waits for the source from now on. */
-  void open() throws IOException {
+  /** Lets the source connect; it is not accepted yet. */
+  void listen() throws IOException {
     SourceAddress.Open open = address.open();
     addressUsed = true;
     port = open.port();
-    start(SourceSession.of(open, multifdChannels, receiver, owner));
+    expected.set(open);
+  }
+
+  /** Takes the source from now on. */
+  void open() throws IOException {
+    if (!addressUsed) {
+      listen();
+    }
+    start(SourceSession.of(openAgain(), multifdChannels, receiver, owner));
   }
 
   private void start(SourceSession next) {

@@ -103,6 +103,11 @@ final class Readahead implements LoadPacer {
     return windowPages;
   }
 
+  /** Nothing is asked for any more, so that nothing has to be waited for. */
+  void finished() {
+    stopped = true;
+  }
+
   /** Whoever waits, and will, goes on. */
   void stop() {
     stopped = true;

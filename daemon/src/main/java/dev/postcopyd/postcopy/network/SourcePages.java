@@ -285,6 +285,12 @@ public final class SourcePages implements PostcopyPageHandler, ArrivingPages {
     throw new IllegalStateException("there are no deltas once the guest has been switched over");
   }
 
+  /** Everything has come before the guest was switched over: what has not is zero. */
+  public void finishAtOnce() {
+    finished = true;
+    readahead.finished();
+  }
+
   /** Whether somebody does not wait any more for what is still to come. */
   @FunctionalInterface
   public interface Ended {
@@ -328,7 +334,7 @@ public final class SourcePages implements PostcopyPageHandler, ArrivingPages {
         began = System.nanoTime();
       }
     }
-    finished = true;
+    finishAtOnce();
     for (RamBlock block : table.blocks()) {
       boolean _ = zeroMissing(block, block.firstPageIndex(), block.endPageIndex());
     }
