@@ -84,6 +84,11 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     return origin;
   }
 
+  /** Whether what nobody has touched is brought in, too. */
+  boolean loadsAhead() {
+    return context.options().eager();
+  }
+
   /** Whether the guest's faults are served, or refused: its end is noticed then. */
   boolean isServing() {
     return faultThread != null;

@@ -262,7 +262,7 @@ final class MigrationOrigin implements GuestOrigin, MigrationReceiver, SourceSes
   @Override
   public void startLoading(PostcopyEngine engine) {
     SourcePages asked = pages;
-    if (asked != null && eagerLoader == null) {
+    if (asked != null && eagerLoader == null && load().loadsAhead()) {
       EagerLoader eager =
           new EagerLoader(
               engine,

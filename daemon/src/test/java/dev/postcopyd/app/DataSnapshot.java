@@ -17,6 +17,26 @@ final class DataSnapshot {
 
   private DataSnapshot() {}
 
+  /** Writes one with a single block that holds what a file holds. */
+  static Path ofRaw(Path file, Path raw) throws IOException {
+    try (Snapshot golden =
+            SnapshotOpener.open(
+                NativeFile.open(GoldenSnapshot.of("demo").file(), NativeFile.Mode.READ), 0);
+        NativeFile in = NativeFile.open(raw, NativeFile.Mode.READ);
+        NativeFile out = NativeFile.open(file, NativeFile.Mode.READ_WRITE_CREATE);
+        MemoryMapping memory = MemoryMapping.ofFile(in, 0, in.sizeBytes())) {
+      MappedRamWriter writer =
+          MappedRamWriter.create(
+              out,
+              0,
+              golden.machineState().orElseThrow(),
+              List.of(new MappedRamWriter.Block("ram", in.sizeBytes())));
+      writer.writeNonZeroPages(0, 0, in.sizeBytes() / PAGE_BYTES, memory.address());
+      long _ = writer.finish();
+    }
+    return file;
+  }
+
   /** Writes one with a large block and a small one, and the device state of a golden. */
   static Path create(Path file, long ramBytes) throws IOException {
     long pages = ramBytes / PAGE_BYTES;

@@ -234,7 +234,13 @@ class MemoryE2E {
   }
 
   private static void save(QmpConnection sink, Path file) throws Exception {
-    sink.enableCapabilities(List.of("mapped-ram"));
+    sink.execute(
+        "migrate-set-capabilities",
+        Map.of(
+            "capabilities",
+            List.of(
+                Map.of("capability", "xbzrle", "state", false),
+                Map.of("capability", "mapped-ram", "state", true))));
     sink.execute("migrate", Map.of("uri", "file:" + file));
     sink.awaitMigration("completed");
   }
