@@ -53,9 +53,10 @@ class ArchitectureTest {
       postcopy.memory     -> postcopy, page, posix
       postcopy.mappedram  -> postcopy, page, snapshot, posix
       postcopy.migration  -> postcopy, page, stream, posix
+      postcopy.network    -> postcopy, page, source, stream, posix
       handover            -> page, posix, uffd, postcopy.uffd, qmp.codec
       loader              -> postcopy, page, metrics
-      incoming            -> source, sink, handover, loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
+      incoming            -> source, sink, handover, loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, postcopy.network, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
       source              -> page, stream, posix
       sink                -> page, stream, posix, snapshot, source, outgoing

@@ -26,8 +26,8 @@ public final class BenchCommand implements Callable<Integer> {
       arity = "0..*",
       paramLabel = "NAME",
       description =
-          "fault, loading, eager, start, open, bitmap, resume, stream, receive, uffd, uffd-around,"
-              + " uffd-clones, uffd-recorded; all of them by default")
+          "fault, loading, eager, start, open, bitmap, resume, stream, receive, network, uffd,"
+              + " uffd-around, uffd-clones, uffd-recorded; all of them by default")
   private @Nullable List<String> names;
 
   @Option(names = "--rounds", description = "how often both peers run; odd numbers have a median")
@@ -65,6 +65,7 @@ public final class BenchCommand implements Callable<Integer> {
     tables.put("resume", new InstantResume());
     tables.put("stream", new StreamedLoad());
     tables.put("receive", new Reception());
+    tables.put("network", new NetworkPages());
     tables.put("uffd", new HandoverFaults());
     tables.put("uffd-around", new HandoverAround());
     tables.put("uffd-clones", new HandoverClones());

@@ -64,8 +64,15 @@ final class HandoverHandler implements AutoCloseable {
    */
   static HandoverHandler startProgram(
       Workbench workbench, Path file, String guestOptions, List<String> more) throws IOException {
+    return awaitingSource(workbench, "file:" + file, guestOptions, more);
+  }
+
+  /** The same for what a migration source sends, which comes to {@code uri}. */
+  static HandoverHandler awaitingSource(
+      Workbench workbench, String uri, String guestOptions, List<String> more)
+      throws IOException {
     Path socket = freshSocket(workbench);
-    List<String> arguments = new ArrayList<>(List.of("--incoming", "file:" + file));
+    List<String> arguments = new ArrayList<>(List.of("--incoming", uri));
     arguments.addAll(more);
     RunningDaemon daemon =
         RunningDaemon.start(workbench, "uffd:" + socket + guestOptions, arguments);

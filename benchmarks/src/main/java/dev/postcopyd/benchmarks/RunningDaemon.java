@@ -17,7 +17,13 @@ record RunningDaemon(MeasuredProcess process, TimedQmp qmp) implements AutoClose
    */
   static RunningDaemon start(Workbench workbench, String guest, List<String> more)
       throws IOException {
-    Path socket = workbench.directory().resolve("daemon");
+    return start(workbench, "daemon", guest, more);
+  }
+
+  /** The same for one of several, with a name of its own. */
+  static RunningDaemon start(Workbench workbench, String name, String guest, List<String> more)
+      throws IOException {
+    Path socket = workbench.directory().resolve(name);
     Files.deleteIfExists(socket);
     List<String> command =
         new ArrayList<>(

@@ -1,6 +1,7 @@
 package dev.postcopyd.app;
 
 import dev.postcopyd.control.GuestLoads;
+import dev.postcopyd.control.MemoryLoads;
 import dev.postcopyd.control.MigrationSettings;
 import dev.postcopyd.control.QemuLoads;
 import dev.postcopyd.control.SinkLoads;
@@ -98,7 +99,7 @@ final class GuestParts implements AutoCloseable {
   private GuestLoads newLoads(Loader loader, PostcopyMetrics metrics) {
     return switch (config.guest()) {
       case GuestSpec.Memory memory ->
-          GuestLoads.memory(
+          new MemoryLoads(
               new IncomingContext(
                   loader,
                   metrics,

@@ -25,12 +25,13 @@ final class GuestSpecParser {
   private final Map<String, String> names = new HashMap<>();
   private @Nullable PageSize everywhere;
   private @Nullable Boolean preempt;
+  private boolean eager = true;
   private SinkSettings sink = SinkSettings.DEFAULT;
 
   /** The kinds of guests, and what each can be told. */
   private enum Kind {
     MEMORY("page-size=SIZE and page-size.BLOCK=SIZE"),
-    STREAM("page-size.BLOCK=SIZE, map.NAME=NAME and preempt=on|off"),
+    STREAM("page-size.BLOCK=SIZE, map.NAME=NAME, preempt=on|off and eager=on|off"),
     QEMU("map.NAME=NAME and preempt=on|off"),
     FILE("spill=DIR");
 
@@ -86,7 +87,8 @@ final class GuestSpecParser {
     try {
       return new GuestSpec.Stream(
           StreamAddress.parse(uri),
-          new StreamDestination.Options(pageSizes, names, Optional.ofNullable(preempt)));
+          new StreamDestination.Options(
+              pageSizes, names, Optional.ofNullable(preempt), eager));
     } catch (IllegalArgumentException e) {
       throw new IllegalArgumentException("--guest " + text + ": " + e.getMessage(), e);
     }
@@ -131,6 +133,8 @@ final class GuestSpecParser {
         && !block.isEmpty()
         && !value.isEmpty()) {
       names.put(block, value);
+    } else if (kind == Kind.STREAM && name.equals("eager")) {
+      eager = onOrOff(option, value);
     } else if (kind != Kind.MEMORY && name.equals("preempt")) {
       preempt = onOrOff(option, value);
     } else {

@@ -1,13 +1,10 @@
 package dev.postcopyd.control;
 
 import dev.postcopyd.fds.NamedDescriptors;
-import dev.postcopyd.incoming.IncomingContext;
-import dev.postcopyd.incoming.IncomingMigration;
 import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.incoming.SnapshotLocation;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.qmp.message.QmpException;
-import dev.postcopyd.qmp.schema.SocketAddress;
 import dev.postcopyd.source.SourceAddress;
 import java.util.Optional;
 
@@ -61,11 +58,6 @@ public interface GuestLoads {
     return false;
   }
 
-  /** Where a load waits for its source, if that is of interest. */
-  default Optional<SocketAddress> listeningAt(SnapshotLoad load) {
-    return Optional.empty();
-  }
-
   /**
    * What a client asks to be received.
    *
@@ -117,26 +109,6 @@ public interface GuestLoads {
       @Override
       public SnapshotLoad create(Order order) throws QmpException {
         throw new QmpException("the guest '" + guestName + "' is not loaded so");
-      }
-    };
-  }
-
-  /** Loads into the daemon's own memory. */
-  static GuestLoads memory(IncomingContext context) {
-    return new GuestLoads() {
-      @Override
-      public String guestName() {
-        return "memory";
-      }
-
-      @Override
-      public boolean isOurs() {
-        return true;
-      }
-
-      @Override
-      public SnapshotLoad create(Order order) {
-        return new IncomingMigration(order.mode(), order.uri(), order.location(), context);
       }
     };
   }

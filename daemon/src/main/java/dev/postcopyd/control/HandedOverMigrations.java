@@ -6,6 +6,7 @@ import dev.postcopyd.incoming.AggregateStatus;
 import dev.postcopyd.incoming.GuestView;
 import dev.postcopyd.incoming.HandedOverGuests;
 import dev.postcopyd.incoming.RamFigures;
+import dev.postcopyd.incoming.ReceivingGuest;
 import dev.postcopyd.loader.LoadStatus;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.HandedOverGuestInfo;
@@ -28,7 +29,7 @@ import java.util.OptionalLong;
 
 /**
  * The migration commands for guests that hand their memory over: {@code migrate-incoming} names the
- * snapshot that every one of them is filled from, and {@code query-migrate} answers for all
+ * snapshot that every one of them is filled from, or the migration source of one; and {@code query-migrate} answers for all
  * together; {@code query-guests} of our own name space lists them.
  *
  * <p>The status of all is that of {@link AggregateStatus}; RAM figures are sums over the guests
@@ -104,7 +105,9 @@ public final class HandedOverMigrations implements MigrationControl {
         new MigrationView(
             MigrationViews.status(aggregate(views)),
             errorDesc,
-            Optional.empty(),
+            guests
+                .sourcePlace()
+                .flatMap(place -> ListeningAddress.of(place.address(), place.port())),
             Optional.of(ramOf(views)),
             views.stream().findFirst().map(GuestView::totalNanos).orElse(OptionalLong.empty()),
             views.stream().findFirst().map(GuestView::setupNanos).orElse(OptionalLong.empty()),
@@ -155,14 +158,28 @@ public final class HandedOverMigrations implements MigrationControl {
       NamedDescriptors descriptors)
       throws QmpException {
     MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
-    requireCapability(settings, MigrationCapability.MAPPED_RAM);
     requireCapability(settings, MigrationCapability.POSTCOPY_RAM);
+    if (MigrationUri.isSource(address, descriptors)) {
+      receive(address, settings, descriptors);
+      return;
+    }
+    requireCapability(settings, MigrationCapability.MAPPED_RAM);
     try {
       guests.serve(
           new MigrationFiles(descriptors, fdSets)
               .toRead(address)
               .direct(settings.parameters().directIo()),
           MigrationUri.show(address));
+    } catch (IOException e) {
+      throw new QmpException(String.valueOf(e.getMessage()));
+    }
+  }
+
+  private void receive(
+      MigrationAddress address, MigrationSettings.View settings, NamedDescriptors descriptors)
+      throws QmpException {
+    try {
+      guests.receive(MigrationUri.source(address, descriptors), MemoryLoads.wanted(settings));
     } catch (IOException e) {
       throw new QmpException(String.valueOf(e.getMessage()));
     }
@@ -215,14 +232,24 @@ public final class HandedOverMigrations implements MigrationControl {
 
   @Override
   public void pause() throws QmpException {
-    throw new QmpException(
-        "migrate-pause is currently only supported during postcopy-active or postcopy-recover"
-            + " state");
+    if (!guests.receivingGuest().map(ReceivingGuest::pause).orElse(false)) {
+      throw new QmpException(
+          "migrate-pause is currently only supported during postcopy-active or postcopy-recover"
+              + " state");
+    }
   }
 
   @Override
   public void recover(String uri, NamedDescriptors descriptors) throws QmpException {
-    throw new QmpException("Migrate recover can only be run when postcopy is paused.");
+    ReceivingGuest guest = guests.receivingGuest().orElse(null);
+    if (guest == null || !guest.isPaused()) {
+      throw new QmpException("Migrate recover can only be run when postcopy is paused.");
+    }
+    try {
+      guest.recover(uri);
+    } catch (IOException e) {
+      throw new QmpException(String.valueOf(e.getMessage()));
+    }
   }
 
   @Override

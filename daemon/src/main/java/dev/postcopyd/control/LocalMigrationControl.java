@@ -4,7 +4,6 @@ import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.qmp.message.QmpException;
-import dev.postcopyd.qmp.schema.InetSocketAddress;
 import dev.postcopyd.qmp.schema.MigrateArguments;
 import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
 import dev.postcopyd.qmp.schema.MigrationAddress;
@@ -14,7 +13,6 @@ import dev.postcopyd.qmp.schema.MigrationMode;
 import dev.postcopyd.qmp.schema.MigrationParameters;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.StatusInfo;
-import dev.postcopyd.qmp.schema.UnixSocketAddress;
 import java.util.Optional;
 
 /**
@@ -84,9 +82,7 @@ final class LocalMigrationControl implements MigrationControl {
             ? exitOnError
             : arguments.exitOnError();
     MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
-    if (migrations.loads().receives()
-        || address instanceof InetSocketAddress
-        || address instanceof UnixSocketAddress) {
+    if (migrations.loads().receives() || MigrationUri.isSource(address, descriptors)) {
       migrations.startReception(
           new GuestLoads.Reception(MigrationUri.source(address, descriptors), settings), exits);
     } else {

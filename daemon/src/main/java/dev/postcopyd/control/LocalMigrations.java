@@ -406,7 +406,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   MigrationView view() {
     PlainSave saved = save;
     return saved == null
-        ? MigrationViews.of(loader.state(), load, times, loads)
+        ? MigrationViews.of(loader.state(), load, times)
         : MigrationViews.of(saved);
   }
 

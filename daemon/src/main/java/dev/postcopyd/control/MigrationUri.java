@@ -117,6 +117,13 @@ final class MigrationUri {
     return new InetSocketAddress(host, port, null, null, null, null, null, null);
   }
 
+  /** Whether an address is where a migration source comes to, and not a snapshot. */
+  static boolean isSource(MigrationAddress address, NamedDescriptors descriptors) {
+    return address instanceof InetSocketAddress
+        || address instanceof UnixSocketAddress
+        || (address instanceof FdSocketAddress fd && descriptors.isSocket(fd.str()));
+  }
+
   /** Where a migration source may come to; the caller owns it. */
   static SourceAddress source(MigrationAddress address, NamedDescriptors descriptors)
       throws QmpException {

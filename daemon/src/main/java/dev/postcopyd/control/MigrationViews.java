@@ -2,13 +2,11 @@ package dev.postcopyd.control;
 
 import dev.postcopyd.incoming.RamFigures;
 import dev.postcopyd.incoming.SnapshotLoad;
-import dev.postcopyd.loader.Load;
 import dev.postcopyd.loader.LoadStatus;
 import dev.postcopyd.loader.LoadTimes;
 import dev.postcopyd.loader.LoaderState;
 import dev.postcopyd.outgoing.PlainSave;
 import dev.postcopyd.outgoing.SaveState;
-import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import java.util.Optional;
 import java.util.OptionalLong;
@@ -57,22 +55,20 @@ final class MigrationViews {
    * The latest load.
    *
    * @param times when it was in which state
-   * @param loads whose load it is
    */
   static MigrationView of(
-      LoaderState state, @Nullable SnapshotLoad of, LoadTimes times, GuestLoads loads) {
+      LoaderState state, @Nullable SnapshotLoad of, LoadTimes times) {
     if (of == null || state.status() == LoadStatus.NONE) {
       return MigrationView.none();
     }
-    Optional<PostcopyEngine> engine = of.engine();
     return new MigrationView(
         status(state),
         errorDesc(state),
-        state.status() == LoadStatus.SETUP ? loads.listeningAt(of) : Optional.empty(),
+        state.status() == LoadStatus.SETUP ? ListeningAddress.of(of) : Optional.empty(),
         of.ram(),
         times.totalNanos(System.nanoTime()),
         times.setupNanos(),
-        of.mode() == Load.Mode.LAZY ? engine.map(PostcopyEngine::blocktime) : Optional.empty());
+        of.blocktime());
   }
 
   /** Why a load has failed, or is paused. */

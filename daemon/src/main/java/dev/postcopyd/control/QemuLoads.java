@@ -113,6 +113,7 @@ public record QemuLoads(
         handlers,
         warmUp,
         preemptWanted,
+        true,
         bytesPerSecond,
         workingSet,
         trace);

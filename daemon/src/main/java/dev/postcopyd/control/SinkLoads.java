@@ -5,10 +5,7 @@ import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.outgoing.SaveTarget;
 import dev.postcopyd.qmp.message.QmpException;
-import dev.postcopyd.qmp.schema.InetSocketAddress;
 import dev.postcopyd.qmp.schema.MigrationCapability;
-import dev.postcopyd.qmp.schema.SocketAddress;
-import dev.postcopyd.qmp.schema.UnixSocketAddress;
 import dev.postcopyd.sink.SinkSettings;
 import dev.postcopyd.sink.SnapshotSink;
 import dev.postcopyd.source.SourceAddress;
@@ -74,30 +71,5 @@ public record SinkLoads(Path path, SinkSettings settings, boolean recoversByItse
     SnapshotSink sink = new SnapshotSink(SaveTarget.atPath(path, 0), settings);
     return sink.leftBehind()
         .map(left -> SinkMigration.begunBefore(address, left, recoversByItself, sink, loader));
-  }
-
-  @Override
-  public Optional<SocketAddress> listeningAt(SnapshotLoad load) {
-    return load instanceof SinkMigration migration ? listeningAt(migration) : Optional.empty();
-  }
-
-  private static Optional<SocketAddress> listeningAt(SinkMigration migration) {
-    return switch (migration.address()) {
-      case SourceAddress.Tcp tcp when migration.listeningPort().isPresent() ->
-          Optional.of(
-              new InetSocketAddress(
-                  tcp.host().isEmpty() ? "0.0.0.0" : tcp.host(),
-                  Integer.toString(migration.listeningPort().getAsInt()),
-                  null,
-                  null,
-                  null,
-                  null,
-                  null,
-                  null));
-      case SourceAddress.Unix unix ->
-          Optional.of(new UnixSocketAddress(unix.path().toString(), null, null));
-      case SourceAddress.Tcp _, SourceAddress.Connected _, SourceAddress.Unknown _ ->
-          Optional.empty();
-    };
   }
 }

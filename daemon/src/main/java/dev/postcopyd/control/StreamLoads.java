@@ -114,6 +114,7 @@ public record StreamLoads(
         handlers,
         warmUp,
         preempt,
+        options.eager(),
         bytesPerSecond,
         workingSet,
         trace);

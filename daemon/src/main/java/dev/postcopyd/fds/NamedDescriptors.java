@@ -58,6 +58,12 @@ public final class NamedDescriptors implements AutoCloseable {
     return fd;
   }
 
+  /** Whether there is a descriptor of that name, and it is a socket. */
+  public synchronized boolean isSocket(String name) {
+    Integer fd = byName.get(name);
+    return fd != null && FileDescriptors.isSocket(fd);
+  }
+
   /** The names that are held, in the order in which they were given. */
   public synchronized List<String> names() {
     return List.copyOf(byName.keySet());

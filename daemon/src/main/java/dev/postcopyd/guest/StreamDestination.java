@@ -30,10 +30,20 @@ public final class StreamDestination implements PostcopyDestination {
    * @param names the destination's block names by the snapshot's
    * @param preempt whether it has the capability postcopy-preempt; empty: whatever the client has
    *     set here
+   * @param eager whether it is sent what it has not asked for
    */
   public record Options(
-      Map<String, PageSize> pageSizes, Map<String, String> names, Optional<Boolean> preempt) {
+      Map<String, PageSize> pageSizes,
+      Map<String, String> names,
+      Optional<Boolean> preempt,
+      boolean eager) {
     public static final Options NONE = new Options(Map.of(), Map.of(), Optional.empty());
+
+    /** Options of a destination that is sent everything. */
+    public Options(
+        Map<String, PageSize> pageSizes, Map<String, String> names, Optional<Boolean> preempt) {
+      this(pageSizes, names, preempt, true);
+    }
 
     public Options {
       pageSizes = Map.copyOf(pageSizes);

@@ -75,7 +75,8 @@ final class GuestMember implements Loader.StateListener {
   }
 
   private synchronized boolean isWaiting() {
-    if (over || load != null) {
+    HandedOverLoad of = load;
+    if (over || (of != null && of.isServing())) {
       return false;
     }
     if (guest.connection() >= 0 && StreamEnd.reached(guest.connection())) {

@@ -12,7 +12,7 @@ import dev.postcopyd.loader.LoaderState;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.postcopy.uffd.HandedOverMemory;
-import dev.postcopyd.uffd.Userfaultfd;
+import dev.postcopyd.source.SourceAddress;
 import java.io.IOException;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -22,6 +22,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalInt;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.RejectedExecutionException;
@@ -54,6 +55,8 @@ public final class HandedOverGuests
   private final Map<Long, GuestMember> members = new LinkedHashMap<>();
   private final Deque<GuestView> ended = new ArrayDeque<>();
   private @Nullable ServedSnapshot current;
+  private @Nullable MigrationOrigin migration;
+  private @Nullable Long migrationGuest;
   private long nextGuest = 1;
   private long nextSnapshot = 1;
   private boolean closing;
@@ -80,6 +83,7 @@ public final class HandedOverGuests
       location.discard();
       throw new IOException("The incoming migration has already been started");
     }
+    giveUpMigration();
     String keptAs;
     synchronized (this) {
       keptAs = "snap." + nextSnapshot++;
@@ -102,7 +106,7 @@ public final class HandedOverGuests
       before = current;
       current = opened;
       ended.clear();
-      members.values().stream().filter(member -> member.load == null).forEach(waiting::add);
+      members.values().stream().filter(HandedOverGuests::isWaiting).forEach(waiting::add);
     }
     letGo(before);
     log.info("snapshot served uri={} waiting={}", uri, waiting.size());
@@ -112,9 +116,79 @@ public final class HandedOverGuests
     }
   }
 
-  /** Whether a snapshot has been named. */
+  /**
+   * Fills one guest from a migration source: the first that waits, or that comes.
+   *
+   * @param address where the source comes to; taken over
+   * @throws IOException if it can't be listened on, or guests are being filled
+   */
+  public void receive(SourceAddress address, MemoryReception.Wanted wanted) throws IOException {
+    if (isUnderWay()) {
+      address.discard();
+      throw new IOException("The incoming migration has already been started");
+    }
+    giveUpMigration();
+    MigrationOrigin origin = new MigrationOrigin(address, wanted);
+    origin.listen();
+    GuestMember waiting;
+    ServedSnapshot before;
+    synchronized (this) {
+      before = current;
+      current = null;
+      ended.clear();
+      migration = origin;
+      waiting =
+          members.values().stream().filter(HandedOverGuests::isWaiting).findFirst().orElse(null);
+      migrationGuest = waiting == null ? null : waiting.guest.id();
+    }
+    letGo(before);
+    log.info("migration source awaited uri={} guest={}", origin.uri(), migrationGuest);
+    status.snapshotNamed();
+    if (waiting != null) {
+      start(waiting, origin, context);
+    }
+  }
+
+  /** One that no guest has taken is not waited for any more. */
+  private void giveUpMigration() {
+    MigrationOrigin unused;
+    synchronized (this) {
+      unused = migrationGuest == null ? migration : null;
+      migration = null;
+      migrationGuest = null;
+    }
+    if (unused != null) {
+      unused.stop();
+    }
+  }
+
+  private static boolean isWaiting(GuestMember member) {
+    HandedOverLoad load = member.load;
+    return load == null
+        || (!load.isServing() && !(member.loader.state() instanceof LoaderState.Live));
+  }
+
+  /** The load that a migration source fills, and the state machine of its guest. */
+  public synchronized Optional<ReceivingGuest> receivingGuest() {
+    GuestMember member = migrationGuest == null ? null : members.get(migrationGuest);
+    HandedOverLoad load = member == null ? null : member.load;
+    return member == null || load == null
+        ? Optional.empty()
+        : Optional.of(new ReceivingGuest(member.loader, load));
+  }
+
+  /** Where a migration source is waited for, with the port that the kernel chose. */
+  public synchronized Optional<SourcePlace> sourcePlace() {
+    return Optional.ofNullable(migration)
+        .map(origin -> new SourcePlace(origin.address(), origin.port()));
+  }
+
+  /** See {@link #sourcePlace}. */
+  public record SourcePlace(SourceAddress address, OptionalInt port) {}
+
+  /** Whether a snapshot, or a source, has been named. */
   public synchronized boolean isServing() {
-    return current != null;
+    return current != null || migration != null;
   }
 
   private synchronized Optional<ServedSnapshot> currentForOneMore() {
@@ -148,6 +222,11 @@ public final class HandedOverGuests
         throw new HandoverException(
             "there are %d guests already: raise max-guests".formatted(members.size()));
       }
+      if (migration != null && migrationGuest != null) {
+        throw new HandoverException(
+            "the migration source %s serves one guest, and guest %d has it"
+                .formatted(migration.uri(), migrationGuest));
+      }
       snapshot = current == null ? null : current.retain();
       id = nextGuest++;
     }
@@ -170,6 +249,7 @@ public final class HandedOverGuests
         handedOver.mappings().stream().mapToLong(GuestMapping::sizeBytes).sum(),
         handedOver.memfds().size());
     ServedSnapshot named = snapshot;
+    MigrationOrigin source = null;
     boolean tooLate;
     synchronized (this) {
       tooLate = closing;
@@ -177,6 +257,10 @@ public final class HandedOverGuests
         members.put(id, member);
         if (named == null && current != null) {
           named = current.retain(); // named while this guest was being looked at
+        }
+        if (migration != null && migrationGuest == null) {
+          source = migration;
+          migrationGuest = id;
         }
       }
     }
@@ -190,6 +274,9 @@ public final class HandedOverGuests
     if (named != null) {
       start(member, named);
     } else {
+      if (source != null) {
+        start(member, source, context);
+      }
       member.watchWhileWaiting();
     }
   }
@@ -211,7 +298,11 @@ public final class HandedOverGuests
       // The guest is served all the same; only a later daemon could not go on with it.
       log.warn("guest={} reason=\"{}\"", member.guest.id(), e.getMessage());
     }
-    HandedOverLoad load = new HandedOverLoad(member.guest, snapshot, of, member.loader, this);
+    start(member, new SnapshotOrigin(snapshot, member.guest, of, this::letGo), of);
+  }
+
+  private void start(GuestMember member, GuestOrigin origin, HandedOverContext of) {
+    HandedOverLoad load = new HandedOverLoad(member.guest, origin, of, member.loader, this);
     member.load = load;
     var _ = member.loader.submit(new LoaderEvent.LoadRequested(load));
   }
@@ -282,6 +373,10 @@ public final class HandedOverGuests
     GuestView last = member.view();
     synchronized (this) {
       var _ = members.remove(id);
+      if (migrationGuest != null && migrationGuest == id) {
+        migration = null;
+        migrationGuest = null;
+      }
       ended.addLast(last);
       if (ended.size() > REMEMBERED) {
         ended.removeFirst();
@@ -306,7 +401,9 @@ public final class HandedOverGuests
       member.guest.forgetWith(context.keeper());
     }
     member.guest.close();
-    letGo(load == null ? null : load.snapshot());
+    if (load != null) {
+      load.origin().letGo();
+    }
   }
 
   private void letGo(@Nullable ServedSnapshot snapshot) {
@@ -322,37 +419,31 @@ public final class HandedOverGuests
       id = nextGuest++;
     }
     GuestRecord.Identity of = parent.guest().record().identity();
+    HandedOverGuest child;
     try {
-      Userfaultfd uffd = Userfaultfd.adopt(descriptor);
-      GuestRecord record =
-          GuestRecord.create(
-              new GuestRecord.Identity(
-                  id, Optional.of(of.id()), of.peer(), of.mappings(), of.memfds()));
-      record.marks(memory.table()).copyFrom(memory.marks());
-      boolean _ = record.write(memory.segments());
-      if (parent.guest().record().isFailed()) {
-        record.setFailed();
-      }
-      List<NativeFile> files = new ArrayList<>();
-      for (NativeFile file : parent.guest().files()) {
-        files.add(file.dup());
-      }
-      HandedOverGuest child = new HandedOverGuest(record, uffd, files, -1);
-      if (isFull()) {
-        parent.misbehaved("it forks although there are " + maxGuests + " guests already");
-        later(() -> {
-          UnservedGuest.poison(child);
-          child.close();
-        });
-        return;
-      }
-      ServedSnapshot snapshot = parent.snapshot().retain();
-      later(() -> adopt(child, snapshot));
+      child = ForkedGuest.of(id, parent.guest(), memory, descriptor);
     } catch (IOException | RuntimeException e) {
       log.error(
           "the child of guest {} can't be served, and finds zeros: {}", of.id(), e.getMessage(), e);
       FileDescriptors.close(descriptor);
+      return;
     }
+    if (isFull()) {
+      parent.misbehaved("it forks although there are " + maxGuests + " guests already");
+      later(() -> refuse(child));
+    } else if (parent.origin() instanceof SnapshotOrigin origin) {
+      ServedSnapshot snapshot = origin.snapshot().retain();
+      later(() -> adopt(child, snapshot));
+    } else {
+      log.error(
+          "the child of guest {} gets no memory: a migration source serves one guest", of.id());
+      later(() -> refuse(child));
+    }
+  }
+
+  private static void refuse(HandedOverGuest child) {
+    UnservedGuest.poison(child);
+    child.close();
   }
 
   private synchronized boolean isFull() {
@@ -434,6 +525,7 @@ public final class HandedOverGuests
       current = null;
     }
     letGo(last);
+    giveUpMigration();
     status.close();
   }
 }

@@ -1,13 +1,11 @@
 package dev.postcopyd.incoming;
 
-import dev.postcopyd.handover.GuestMapping;
 import dev.postcopyd.handover.GuestRecord;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.loader.LoaderEvent;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
-import dev.postcopyd.postcopy.EagerLoader;
 import dev.postcopyd.postcopy.EngineListener;
 import dev.postcopyd.postcopy.FaultOrder;
 import dev.postcopyd.postcopy.FaultThread;
@@ -18,13 +16,10 @@ import dev.postcopyd.postcopy.uffd.HandedOverFaultSource;
 import dev.postcopyd.postcopy.uffd.HandedOverMemory;
 import dev.postcopyd.postcopy.uffd.HandedOverPagePlacer;
 import dev.postcopyd.postcopy.uffd.PageMarks;
-import dev.postcopyd.snapshot.Snapshot;
-import dev.postcopyd.workingset.WorkingSet;
-import dev.postcopyd.workingset.WorkingSetSession;
 import java.io.IOException;
-import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -45,17 +40,13 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
   private static final Logger log = LoggerFactory.getLogger(HandedOverLoad.class);
 
   private final HandedOverGuest guest;
-  private final ServedSnapshot source;
+  private final GuestOrigin origin;
   private final HandedOverContext context;
   private final Loader loader;
   private final Family family;
 
-  private @Nullable PostcopyPageHandler handler;
-  private @Nullable FaultThread faultThread;
-  private @Nullable HandedOverFaultSource faultSource;
-  private @Nullable EagerLoader eagerLoader;
-  private WorkingSetSession workingSet = WorkingSetSession.none();
-  private FaultOrder faultOrder = FaultOrder.off();
+  private volatile @Nullable FaultThread faultThread;
+  private volatile @Nullable HandedOverFaultSource faultSource;
   private volatile @Nullable HandedOverMemory memory;
   private volatile @Nullable HandedOverPagePlacer placer;
   private volatile @Nullable PostcopyEngine engine;
@@ -74,12 +65,12 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
 
   HandedOverLoad(
       HandedOverGuest guest,
-      ServedSnapshot source,
+      GuestOrigin origin,
       HandedOverContext context,
       Loader loader,
       Family family) {
     this.guest = guest;
-    this.source = source;
+    this.origin = origin;
     this.context = context;
     this.loader = loader;
     this.family = family;
@@ -89,8 +80,18 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     return guest;
   }
 
-  ServedSnapshot snapshot() {
-    return source;
+  GuestOrigin origin() {
+    return origin;
+  }
+
+  /** Whether what nobody has touched is brought in, too. */
+  boolean loadsAhead() {
+    return context.options().eager();
+  }
+
+  /** Whether the guest's faults are served, or refused: its end is noticed then. */
+  boolean isServing() {
+    return faultThread != null;
   }
 
   Optional<PostcopyEngine> engine() {
@@ -103,12 +104,12 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
 
   @Override
   public String source() {
-    return source.uri() + " into guest " + guest.id();
+    return origin.uri() + " into guest " + guest.id();
   }
 
   @Override
   public Mode mode() {
-    return Mode.LAZY;
+    return origin.mode();
   }
 
   /** A guest that still lives has nobody else to get its memory from. */
@@ -121,11 +122,11 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
   public void prepare() {
     try {
       context.warmUp().run();
-      prepareGuest();
+      origin.begin(this);
     } catch (IOException e) {
       refuse(SnapshotOpening.message(e));
     } catch (OutOfMemoryError e) {
-      refuse(SnapshotOpening.heapTooSmall(source.uri()));
+      refuse(SnapshotOpening.heapTooSmall(origin.uri()));
     }
   }
 
@@ -173,11 +174,20 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     thread.start();
   }
 
-  private void prepareGuest() throws IOException {
+  /**
+   * Serves the guest's faults from now on. On the thread of the load's steps, or of a source that
+   * this guest alone has.
+   *
+   * @param table the guest's memory, a block for each mapping
+   * @param made is given the engine before anything is asked of it
+   */
+  void serve(
+      RamBlockTable table,
+      PostcopyPageHandler handler,
+      FaultOrder faultOrder,
+      Consumer<PostcopyEngine> made)
+      throws IOException {
     GuestRecord record = guest.record();
-    List<GuestMapping> mappings = record.identity().mappings();
-    Snapshot laidOut = source.layOut(mappings);
-    RamBlockTable table = tableOf(laidOut, mappings);
     PageMarks marks = record.marks(table);
     HandedOverMemory handedOver =
         new HandedOverMemory(
@@ -189,18 +199,13 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     HandedOverPagePlacer pages = new HandedOverPagePlacer(handedOver, faults, guest.files());
     memory = handedOver;
     placer = pages;
-    PostcopyPageHandler reader = context.handlers().create(laidOut, table);
-    handler = reader;
-    workingSet = WorkingSetSession.open(context.workingSet(), source.path(), laidOut);
-    if (workingSet.isRecording()) {
-      faultOrder = FaultOrder.of(table, WorkingSet.limitBytes(table.totalBytes()));
-    }
     PostcopyEngine pageEngine =
-        new PostcopyEngine(table, reader, pages, this, context.metrics(), faultOrder);
+        new PostcopyEngine(table, handler, pages, this, context.metrics(), faultOrder);
     if (context.options().faultAround()) {
       pageEngine.enableFaultAround();
     }
     skipWhatIsDone(pageEngine, marks);
+    made.accept(pageEngine);
     engine = pageEngine;
     if (record.isFailed()) {
       failedHere = true;
@@ -214,18 +219,11 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     }
     handedOver.wakeAll();
     loader.report(new LoaderEvent.RamArmed(this));
+    // The VMM gives itself its device state.
+    loader.report(new LoaderEvent.DeviceStateLoaded(this));
     if (pageEngine.isComplete()) {
       allPagesReceived();
     }
-  }
-
-  private static RamBlockTable tableOf(Snapshot laidOut, List<GuestMapping> mappings) {
-    RamBlockTable.Builder table = RamBlockTable.builder();
-    for (int i = 0; i < mappings.size(); i++) {
-      table.add(
-          laidOut.blocks().get(i).name(), mappings.get(i).sizeBytes(), mappings.get(i).pageSize());
-    }
-    return table.build();
   }
 
   private static void skipWhatIsDone(PostcopyEngine engine, PageMarks marks) {
@@ -241,34 +239,64 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     }
   }
 
-  /** The VMM gives itself its device state. */
+  /** It has them, see {@link #serve}. */
   @Override
-  public void handOverDeviceState() {
-    loader.report(new LoaderEvent.DeviceStateLoaded(this));
-  }
+  public void handOverDeviceState() {}
 
   @Override
   public void startEagerLoader() {
-    PostcopyEngine ready = Objects.requireNonNull(engine);
-    EagerLoader eager =
-        new EagerLoader(
-            ready,
-            context.eagerThreads(),
-            EagerLoader.RUN_BYTES,
-            "eager-g" + guest.id(),
-            workingSet.prefetchOrder(ready.table()));
-    eagerLoader = eager;
-    if (context.options().eager()) {
-      eager.start();
-    } else {
-      eager.startPrefetch();
+    PostcopyEngine ready = engine;
+    if (ready != null) {
+      origin.startLoading(ready);
     }
+  }
+
+  /** A source has begun to send. */
+  void migrationBegun() {
+    loader.report(new LoaderEvent.RamReady(this));
+  }
+
+  /** Nothing will come any more. */
+  void pagesExhausted() {
+    PostcopyEngine of = engine;
+    if (of != null && of.isComplete()) {
+      allPagesReceived();
+    }
+  }
+
+  void connectionLost(String reason) {
+    loader.report(new LoaderEvent.ConnectionLost(this, reason));
+  }
+
+  void reconnected() {
+    loader.report(new LoaderEvent.Reconnected(this));
+  }
+
+  void resumed() {
+    loader.report(new LoaderEvent.Resumed(this));
   }
 
   @Override
   public void allPagesReceived() {
-    guest.record().setCompleted();
-    loader.report(new LoaderEvent.AllPagesReceived(this));
+    if (origin.isExhausted()) {
+      guest.record().setCompleted();
+      loader.report(new LoaderEvent.AllPagesReceived(this));
+    }
+  }
+
+  @Override
+  public void pause() {
+    origin.pause();
+  }
+
+  @Override
+  public void recover(String uri) {
+    origin.recover();
+  }
+
+  @Override
+  public void interrupt() {
+    origin.interrupt();
   }
 
   @Override
@@ -279,8 +307,10 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
       gone("its process has ended");
       return;
     }
-    guest.record().setFailed();
-    guest.tellFailure(reason);
+    if (isServing()) {
+      guest.record().setFailed();
+      guest.tellFailure(reason);
+    }
     loader.report(new LoaderEvent.LoadFailed(this, reason));
   }
 
@@ -336,7 +366,6 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
    */
   @Override
   public void detachGuest() {
-    stopEagerLoader();
     HandedOverMemory handedOver = memory;
     HandedOverPagePlacer pages = placer;
     HandedOverFaultSource faults = faultSource;
@@ -347,13 +376,12 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
       }
     }
     loader.report(new LoaderEvent.GuestDetached(this));
-    saveWorkingSet(true);
-    closeHandler();
+    origin.loaded();
   }
 
   @Override
   public void release() {
-    stopEagerLoader();
+    origin.stop();
     HandedOverMemory handedOver = memory;
     HandedOverPagePlacer pages = placer;
     HandedOverFaultSource faults = faultSource;
@@ -363,8 +391,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     } else {
       stopFaultThread();
     }
-    saveWorkingSet(false);
-    closeHandler();
+    origin.close();
   }
 
   /** The guest has ended, or the daemon does: stops the fault thread and frees what it used. */
@@ -403,40 +430,11 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     return new RefusedGuest(guest, handedOver, faults, pages, context.options().signal());
   }
 
-  private void stopEagerLoader() {
-    EagerLoader eager = eagerLoader;
-    eagerLoader = null;
-    if (eager != null) {
-      eager.close();
-    }
-  }
-
   private void stopFaultThread() {
     FaultThread thread = faultThread;
     faultThread = null;
     if (thread != null) {
       thread.close();
-    }
-  }
-
-  /** Once, when nobody notes faults any more. */
-  private void saveWorkingSet(boolean complete) {
-    WorkingSetSession session = workingSet;
-    workingSet = WorkingSetSession.none();
-    PostcopyEngine ended = engine;
-    if (ended != null) {
-      session
-          .save(ended.table(), faultOrder.pageIndices(), complete)
-          .ifPresent(
-              saved -> context.metrics().workingSetWritten(saved.pages(), saved.sizeBytes()));
-    }
-  }
-
-  private void closeHandler() {
-    PostcopyPageHandler pages = handler;
-    handler = null;
-    if (pages != null) {
-      pages.close();
     }
   }
 }

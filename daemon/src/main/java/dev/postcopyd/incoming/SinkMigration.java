@@ -156,9 +156,9 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
     return false;
   }
 
-  /** Where the source comes to. */
-  public SourceAddress address() {
-    return address;
+  @Override
+  public Optional<SourceAddress> sourceAddress() {
+    return Optional.of(address);
   }
 
   @Override

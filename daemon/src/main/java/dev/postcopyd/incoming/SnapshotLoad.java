@@ -2,8 +2,10 @@ package dev.postcopyd.incoming;
 
 import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.loader.Load;
+import dev.postcopyd.postcopy.Blocktime;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.snapshot.MachineState;
+import dev.postcopyd.source.SourceAddress;
 import java.io.IOException;
 import java.util.Optional;
 import java.util.OptionalInt;
@@ -41,6 +43,16 @@ public interface SnapshotLoad extends Load {
     long zero = engine.progress().zeroBytes();
     return new RamFigures(
         total, data, zero, Math.max(0, total - data - zero), data, engine.progress().faults());
+  }
+
+  /** How long the guest's threads have waited for pages, if any can. */
+  default Optional<Blocktime.Figures> blocktime() {
+    return mode() == Mode.LAZY ? engine().map(PostcopyEngine::blocktime) : Optional.empty();
+  }
+
+  /** Where a migration source comes to, if there is one. */
+  default Optional<SourceAddress> sourceAddress() {
+    return Optional.empty();
   }
 
   /** The TCP port on which a source is waited for. */

@@ -14,6 +14,7 @@ import java.util.function.LongSupplier;
  * @param warmUp returns when the daemon is warmed up; waited for before anything is measured by the
  *     guest
  * @param preemptWanted whether the client has asked for a channel of its own for requested pages
+ * @param eager whether it is sent what it has not asked for
  * @param bytesPerSecond the client's limit for the bulk, as it is now; 0 for none
  * @param workingSet where the working sets of snapshots are kept
  * @param trace leaves behind what a fresh daemon needs to go on with the load
@@ -25,6 +26,7 @@ public record StreamContext(
     PageHandlerFactory handlers,
     Runnable warmUp,
     boolean preemptWanted,
+    boolean eager,
     LongSupplier bytesPerSecond,
     WorkingSetChoice workingSet,
     LoadTrace trace) {}

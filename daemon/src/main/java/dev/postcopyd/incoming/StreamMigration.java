@@ -370,7 +370,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   public void startEagerLoader() {
     StreamSession current = session;
     if (current != null) {
-      current.startEagerLoader();
+      current.startEagerLoader(context.eager());
     }
   }
 

@@ -150,6 +150,7 @@ public final class StreamPathSelfTest {
                   (snapshot, _) -> new SnapshotPageHandler(snapshot, PageSize.SIZE_4K),
                   () -> {},
                   false,
+                  true,
                   () -> 0,
                   new WorkingSetChoice.Off(),
                   LoadTrace.NONE));

@@ -194,12 +194,16 @@ final class StreamSession
     }
   }
 
-  /** Begins to send what nobody asks for. */
-  void startEagerLoader() {
+  /**
+   * Begins to send what nobody asks for.
+   *
+   * @param all or does not
+   */
+  void startEagerLoader(boolean all) {
     EagerLoader loader = eagerLoader;
     if (engine.isComplete()) {
       owner.allPagesReceived();
-    } else if (loader != null) {
+    } else if (loader != null && all) {
       loader.start();
     }
   }

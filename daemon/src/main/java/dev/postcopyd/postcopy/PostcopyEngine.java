@@ -113,7 +113,7 @@ public final class PostcopyEngine implements FaultSink, PageSink {
   }
 
   /** True while somebody waits for a page; loaders hold back then. */
-  boolean hasOutstandingFaults() {
+  public boolean hasOutstandingFaults() {
     return !outstanding.isEmpty();
   }
 
@@ -182,6 +182,15 @@ public final class PostcopyEngine implements FaultSink, PageSink {
   @Override
   public void guestGone(String reason) {
     fail("the guest is gone: " + reason);
+  }
+
+  /**
+   * A page has come that may not have been asked for.
+   *
+   * @return true if nobody had claimed it: nobody fetches it any more, and the caller delivers it
+   */
+  public boolean claimArrived(long pageIndex) {
+    return claims.tryClaim(pageIndex);
   }
 
   /** Called by each thread before its first fault or load. */

@@ -8,7 +8,7 @@ import java.util.ArrayList;
 import java.util.List;
 
 /** The configuration of a snapshot, out of that of the stream that fills it. Stateless. */
-final class SnapshotConfiguration {
+public final class SnapshotConfiguration {
   private SnapshotConfiguration() {}
 
   /**
@@ -16,7 +16,7 @@ final class SnapshotConfiguration {
    *
    * @throws IOException if the stream is of a kind that no such file can hold
    */
-  static Configuration of(Configuration configuration) throws IOException {
+  public static Configuration of(Configuration configuration) throws IOException {
     List<ConfigurationSubsection> subsections = new ArrayList<>();
     for (ConfigurationSubsection subsection : configuration.subsections()) {
       switch (subsection) {

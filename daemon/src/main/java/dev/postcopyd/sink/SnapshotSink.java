@@ -1,6 +1,7 @@
 package dev.postcopyd.sink;
 
 import dev.postcopyd.outgoing.SaveTarget;
+import dev.postcopyd.page.PageSet;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.NativeFile;
@@ -53,7 +54,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   private @Nullable NativeFile out;
   private @Nullable MappedRamWriter writer;
   private byte @Nullable [] tail;
-  private volatile @Nullable ArrivedPages arrived;
+  private volatile @Nullable PageSet arrived;
   private volatile @Nullable RamBlockTable table;
   private volatile @Nullable IOException failure;
   private int ramSectionId;
@@ -82,7 +83,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   /** What has come: bytes of pages with data, of zero pages, and pages that are still to come. */
   public Figures figures() {
     RamBlockTable of = table;
-    ArrivedPages pages = arrived;
+    PageSet pages = arrived;
     return of == null || pages == null
         ? new Figures(0, 0, 0, 0)
         : new Figures(
@@ -120,7 +121,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
                 .toList());
     file.setDirectIo(target.writesPagesDirectly());
     ramSectionId = sectionId;
-    arrived = new ArrivedPages(announced);
+    arrived = new PageSet(announced);
     table = announced;
     writer = created;
     thread.start();
@@ -157,7 +158,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   public void discarded(RamBlock block, long offsetBytes, long lengthBytes) throws IOException {
     long page = StreamFormat.TARGET_PAGE_SIZE.pageIndexOf(offsetBytes);
     long pages = StreamFormat.TARGET_PAGE_SIZE.pagesIn(lengthBytes);
-    ArrivedPages of = arrived;
+    PageSet of = arrived;
     if (of != null) {
       of.remove(block.firstPageIndex() + page, pages);
     }
@@ -219,7 +220,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
 
   @Override
   public long[] receivedPages(RamBlock block) {
-    ArrivedPages of = arrived;
+    PageSet of = arrived;
     return of == null ? new long[0] : of.of(block);
   }
 
@@ -242,7 +243,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   }
 
   private void note(RamBlock block, long firstPage, int pageCount) {
-    ArrivedPages of = arrived;
+    PageSet of = arrived;
     if (of != null) {
       of.add(block.firstPageIndex() + firstPage, pageCount);
     }

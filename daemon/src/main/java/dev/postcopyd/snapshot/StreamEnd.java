@@ -39,6 +39,31 @@ public final class StreamEnd {
   }
 
   /**
+   * The machine whose stream ends so.
+   *
+   * @param configuration what stands before RAM in a snapshot of it
+   * @param besideRam what stands between the beginning and the end of RAM
+   * @param tail device sections, end marker and, if there is one, vmdescription
+   * @throws StreamFormatException if there is no telling them apart
+   */
+  public static MachineState machineState(
+      byte[] configuration,
+      Optional<String> machineType,
+      int ramSectionId,
+      byte[] besideRam,
+      byte[] tail)
+      throws StreamFormatException {
+    StreamTail parts = StreamTail.split(tail, 0);
+    return new MachineState(
+        configuration,
+        machineType,
+        ramSectionId,
+        besideRam,
+        parts.deviceSections(),
+        parts.vmDescriptionJson());
+  }
+
+  /**
    * A vmdescription for device sections that have come without one, as after a postcopy migration:
    * their names, which is what readers go by.
    *

@@ -386,4 +386,9 @@ final class MainStream {
   boolean hasRam() {
     return table != null;
   }
+
+  /** No channel of multifd may bring pages any more. */
+  void excludeMultifd() throws IOException {
+    barrier.exclude();
+  }
 }

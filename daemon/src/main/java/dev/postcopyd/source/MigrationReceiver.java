@@ -34,6 +34,14 @@ public interface MigrationReceiver {
   /** What machine the stream is of; the first call. */
   void configured(Configuration configuration) throws IOException;
 
+  /**
+   * The source may switch its guest over before all of its RAM has come; before {@link
+   * #ramAnnounced}.
+   *
+   * @param hostPageSizes all sizes of pages, in bytes, that its RAM is made of, as one number
+   */
+  default void advised(long hostPageSizes) throws IOException {}
+
   /** What RAM it has; before any page. */
   void ramAnnounced(int sectionId, RamBlockTable table) throws IOException;
 

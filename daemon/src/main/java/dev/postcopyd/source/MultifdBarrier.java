@@ -41,6 +41,14 @@ final class MultifdBarrier {
     notifyAll();
   }
 
+  /** The guest is switched over: from now on its pages come on other channels. */
+  synchronized void exclude() throws IOException {
+    if (channels > 0) {
+      throw new IOException("multifd and postcopy exclude each other, but the source has both");
+    }
+    complete = true;
+  }
+
   /** A channel has come to its end. */
   synchronized void closed() {
     channels--;

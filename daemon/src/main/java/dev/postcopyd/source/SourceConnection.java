@@ -9,6 +9,7 @@ import dev.postcopyd.stream.PageBuffer;
 import dev.postcopyd.stream.RamRecordDecoder;
 import dev.postcopyd.stream.StreamFormat;
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -37,7 +38,7 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
   SourceConnection(SourceSession session, StreamSocket socket, int number) {
     this.session = session;
     this.socket = socket;
-    this.path = new ReturnPath(this::sendBack);
+    this.path = new ReturnPath(new Back());
     this.thread = Thread.ofPlatform().name("source-" + number).daemon().unstarted(this::run);
   }
 
@@ -113,11 +114,25 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     }
   }
 
-  private void sendBack(byte[] message) throws IOException {
-    try {
-      socket.sendFully(message);
-    } catch (IOException e) {
-      throw new LostException(e);
+  /** The socket in the other direction. */
+  private final class Back implements ReturnPath.Sender {
+    @Override
+    public void send(MemorySegment message) throws IOException {
+      try {
+        socket.sendFully(message.address(), message.byteSize());
+      } catch (IOException e) {
+        throw new LostException(e);
+      }
+    }
+
+    @Override
+    public long trySend(MemorySegment message, long fromByte, long toByte) throws IOException {
+      return socket.trySend(message.address() + fromByte, toByte - fromByte);
+    }
+
+    @Override
+    public void failed(IOException cause) {
+      session.fail("the connection is lost: " + cause.getMessage(), true);
     }
   }
 
@@ -192,7 +207,12 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     }
     RamRecordDecoder pages = new RamRecordDecoder(in, session.awaitTable("urgent pages"), of, true);
     pages.forbidDeltas();
-    RamRecordDecoder.Stop _ = pages.decode();
+    session.urgentChannel(SourceSession.UrgentChannel.OPEN);
+    if (pages.decode() == RamRecordDecoder.Stop.CLOSED) {
+      // Before its time, unless all has come: what was on its way here is lost.
+      session.fail("the connection for urgent pages is lost", true);
+    }
+    session.urgentChannel(SourceSession.UrgentChannel.ENDED);
   }
 
   @Override
@@ -231,6 +251,7 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     if (!closed) {
       closed = true;
       join();
+      path.close();
       socket.close();
     }
   }

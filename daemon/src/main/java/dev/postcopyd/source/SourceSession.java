@@ -45,6 +45,19 @@ public final class SourceSession implements AutoCloseable {
   private volatile @Nullable RamBlockTable table;
   private MainStream.@Nullable Switched restored;
   private volatile boolean ended;
+  private volatile UrgentChannel urgentChannel = UrgentChannel.NONE;
+
+  /** What is known of a connection for pages that were asked for. */
+  public enum UrgentChannel {
+    /** There is none. */
+    NONE,
+    /** There is another connection, which has not said anything. */
+    SILENT,
+    /** It brings pages. */
+    OPEN,
+    /** It has brought all. */
+    ENDED
+  }
 
   /** Is told how the migration goes on, on threads of the session. */
   public interface Owner {
@@ -147,6 +160,30 @@ public final class SourceSession implements AutoCloseable {
     return transferredBytes.sum();
   }
 
+  /** Where pages are asked for; only once the guest has been switched over. */
+  public PageRequests pageRequests() {
+    SourceConnection to = main;
+    if (to == null) {
+      throw new IllegalStateException("no source has connected");
+    }
+    return to.path();
+  }
+
+  /** Whether pages that were asked for come on a connection of their own. */
+  public UrgentChannel urgentChannel() {
+    UrgentChannel known = urgentChannel;
+    if (known == UrgentChannel.NONE) {
+      synchronized (connections) {
+        return connections.size() > 1 ? UrgentChannel.SILENT : UrgentChannel.NONE;
+      }
+    }
+    return known;
+  }
+
+  void urgentChannel(UrgentChannel now) {
+    urgentChannel = now;
+  }
+
   /** Whether a source has connected, so that the migration has begun. */
   public boolean isConnected() {
     return main != null;
@@ -216,7 +253,8 @@ public final class SourceSession implements AutoCloseable {
     SourceConnection to = main;
     if (to != null) {
       try {
-        to.path().send(new ReturnPathMessage.Shut(1));
+        // Who does not read what is said does not hold up the end.
+        to.path().sendLast(new ReturnPathMessage.Shut(1));
       } catch (IOException e) {
         log.debug("the source does not listen any more", e);
       }

@@ -106,7 +106,7 @@ final class StreamCommands {
     }
   }
 
-  private void advise(PostcopyCommand.Advise advise, long start) throws StreamFormatException {
+  private void advise(PostcopyCommand.Advise advise, long start) throws IOException {
     if (advised || stream.hasRam()) {
       throw new StreamFormatException("postcopy is announced twice, or too late", start);
     }
@@ -118,6 +118,7 @@ final class StreamCommands {
                   StreamFormat.TARGET_PAGE_SIZE.bytes()),
           start);
     }
+    receiver.advised(advise.hostPageSizes());
     advised = true;
     hostPageSizes = advise.hostPageSizes();
   }
@@ -169,6 +170,7 @@ final class StreamCommands {
       throw new StreamFormatException("package holds no device", start);
     }
     stream.channel().flush();
+    stream.excludeMultifd();
     receiver.switchedOver(Arrays.copyOfRange(bytes, from, to), stream.openSections());
     switchedOver = true;
     stream.switchedOver();

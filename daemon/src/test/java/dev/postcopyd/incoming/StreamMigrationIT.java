@@ -532,6 +532,7 @@ class StreamMigrationIT {
             },
             () -> {},
             false,
+            true,
             // At a byte a second nothing follows the first run until the limit is lifted.
             () -> mayLoad.getCount() == 0 ? 0 : 1,
             new WorkingSetChoice.Off(),

@@ -2,6 +2,7 @@ package dev.postcopyd.sink;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.postcopyd.page.PageSet;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
@@ -17,7 +18,7 @@ class SinkPartsTest {
     RamBlockTable.Builder blocks = RamBlockTable.builder();
     blocks.add("a", 100 * 4096, PageSize.SIZE_4K);
     RamBlock second = blocks.add("b", 70 * 4096, PageSize.SIZE_4K);
-    ArrivedPages arrived = new ArrivedPages(blocks.build());
+    PageSet arrived = new PageSet(blocks.build());
     arrived.add(second.firstPageIndex() + 60, 8);
     arrived.add(second.firstPageIndex() + 62, 8);
     assertThat(arrived.count()).isEqualTo(10);

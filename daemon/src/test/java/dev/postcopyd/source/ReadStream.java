@@ -6,6 +6,7 @@ import dev.postcopyd.stream.MultifdDecoder;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /** Reads recorded streams without sockets: bytes come in pieces of a given length. */
@@ -56,7 +57,8 @@ final class ReadStream {
           new ChannelInput(feed(bytes, pieceBytes), channel.exchange(null, 0, 0), channel);
       MainStream stream = new MainStream(receiver, barrier, NOBODY, in, channel);
       stream.readHeader();
-      stream.read(new ReturnPath(answers::writeBytes), nanos -> true);
+      stream.read(new ReturnPath(
+              message -> answers.writeBytes(message.toArray(ValueLayout.JAVA_BYTE))), nanos -> true);
     }
     return answers.toByteArray();
   }

@@ -9,8 +9,12 @@ import static dev.postcopyd.posix.abi.PosixConstants.O_DIRECT;
 import static dev.postcopyd.posix.abi.PosixConstants.O_NONBLOCK;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_CLOSE;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FCNTL;
+import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_GETSOCKNAME;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
 
 import dev.postcopyd.posix.abi.Libc;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 
 /**
  * What can be done to any raw file descriptor. Descriptors are plain ints here; whoever holds one
@@ -61,6 +65,16 @@ public final class FileDescriptors {
     if (wanted != flags) {
       ErrnoException.check(
           Libc.syscall(SYS_FCNTL, fd, F_SETFL, wanted), "fcntl(F_SETFL)", "fd " + fd);
+    }
+  }
+
+  /** Whether it is a socket. */
+  public static boolean isSocket(int fd) {
+    try (Arena local = Arena.ofConfined()) {
+      MemorySegment address = local.allocate(128, 8);
+      MemorySegment length = local.allocate(JAVA_INT);
+      length.set(JAVA_INT, 0, 128);
+      return Libc.syscall(SYS_GETSOCKNAME, fd, address.address(), length.address()) == 0;
     }
   }
 

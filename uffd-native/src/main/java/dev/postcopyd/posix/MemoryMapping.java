@@ -1,6 +1,7 @@
 package dev.postcopyd.posix;
 
 import static dev.postcopyd.posix.abi.PosixConstants.MADV_DONTNEED;
+import static dev.postcopyd.posix.abi.PosixConstants.MADV_NOHUGEPAGE;
 import static dev.postcopyd.posix.abi.PosixConstants.MADV_NORMAL;
 import static dev.postcopyd.posix.abi.PosixConstants.MADV_POPULATE_READ;
 import static dev.postcopyd.posix.abi.PosixConstants.MADV_POPULATE_WRITE;
@@ -181,6 +182,19 @@ public final class MemoryMapping implements AutoCloseable {
   /** Drops the pages of a part: private memory becomes missing, a file is read anew. */
   public int dontNeed(long offsetBytes, long lengthBytes) {
     return advise(offsetBytes, lengthBytes, MADV_DONTNEED);
+  }
+
+  /**
+   * From now on a touch makes one page present, and not a transparent huge page full of them.
+   *
+   * @throws IOException if the kernel has such pages and does not do without them
+   */
+  public void forbidHugePages() throws IOException {
+    int errno = advise(0, lengthBytes, MADV_NOHUGEPAGE);
+    // A kernel that has none does not know the advice.
+    if (errno != 0 && errno != Errno.EINVAL) {
+      throw new ErrnoException("madvise(MADV_NOHUGEPAGE)", toString(), errno);
+    }
   }
 
   /**

@@ -3,6 +3,7 @@ package dev.postcopyd.posix;
 import static dev.postcopyd.posix.abi.PosixConstants.AF_INET;
 import static dev.postcopyd.posix.abi.PosixConstants.AF_INET6;
 import static dev.postcopyd.posix.abi.PosixConstants.IPPROTO_TCP;
+import static dev.postcopyd.posix.abi.PosixConstants.MSG_DONTWAIT;
 import static dev.postcopyd.posix.abi.PosixConstants.MSG_NOSIGNAL;
 import static dev.postcopyd.posix.abi.PosixConstants.SHUT_RDWR;
 import static dev.postcopyd.posix.abi.PosixConstants.SOL_SOCKET;
@@ -181,6 +182,27 @@ public final class StreamSocket implements AutoCloseable {
       }
       done += Math.max(0, answer);
     }
+  }
+
+  /**
+   * Sends as much of the native memory as the kernel takes at once.
+   *
+   * @return how much went; 0 if there is no room at the moment
+   */
+  public long trySend(long address, long lengthBytes) throws IOException {
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    long answer = Libc.trySyscall(SYS_SENDTO, fd, address, lengthBytes, flags, 0);
+    while (answer < 0) {
+      // Again for the errno: a call that fails has sent nothing.
+      answer = Libc.syscall(SYS_SENDTO, fd, address, lengthBytes, flags, 0, 0);
+      if (answer == -Errno.EAGAIN) {
+        return 0;
+      }
+      if (answer < 0 && answer != -Errno.EINTR) {
+        throw new ErrnoException("send", name, (int) -answer);
+      }
+    }
+    return answer;
   }
 
   /** Sends an array; for what is not on a hot path. */

@@ -16,10 +16,12 @@ import java.util.Set;
  */
 public record HonouredCapabilities(String guest, Set<MigrationCapability> capabilities) {
   /**
-   * The daemon's own memory, loaded from a file and saved to one.
+   * The daemon's own memory, loaded from a file or by a migration, and saved to a file.
    *
    * <p>Honoured: {@code mapped-ram}, {@code postcopy-ram}, {@code events}, {@code
-   * postcopy-blocktime}. Nothing to do, and nothing lost by that:
+   * postcopy-blocktime}; of a migration that comes in also {@code multifd}, {@code
+   * postcopy-preempt}, {@code return-path} and {@code xbzrle}. Nothing to do elsewhere, and nothing
+   * lost by that:
    *
    * <ul>
    *   <li>{@code multifd}: with mapped-ram it is how many threads fill the file; the file is the
@@ -28,6 +30,7 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
    *       and the eager loader are always apart.
    *   <li>{@code return-path}, {@code switchover-ack}: a file asks nothing back. QEMU's incoming
    *       side, too, only answers when asked.
+   *   <li>{@code xbzrle}: deltas come in a migration only; a save writes whole pages.
    *   <li>{@code late-block-activate}: there are no block devices to activate.
    *   <li>{@code auto-converge}: there are no vCPUs to slow down, and no save that needs it.
    *   <li>{@code release-ram}: concerns the source of a postcopy migration, which this guest cannot
@@ -35,8 +38,7 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
    *   <li>{@code zero-blocks}: QEMU 10.0 itself does nothing about it; it is deprecated.
    * </ul>
    *
-   * <p>Refused, because something would be lost: {@code xbzrle} and {@code zero-copy-send} (no
-   * stream is sent), {@code rdma-pin-all} (no RDMA), {@code x-colo}, {@code
+   * <p>Refused, because something would be lost: {@code zero-copy-send} (no stream is sent), {@code rdma-pin-all} (no RDMA), {@code x-colo}, {@code
    * pause-before-switchover} (a save does not pause), {@code dirty-bitmaps} (there are no block
    * nodes to put them into), {@code x-ignore-shared} (memory that is not in the file would be
    * missing), {@code validate-uuid} (there is no UUID to compare with), {@code
@@ -57,15 +59,16 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
               MigrationCapability.LATE_BLOCK_ACTIVATE,
               MigrationCapability.AUTO_CONVERGE,
               MigrationCapability.RELEASE_RAM,
+              MigrationCapability.XBZRLE,
               MigrationCapability.ZERO_BLOCKS));
 
   /**
    * A migration destination that somebody else drives. The same as {@link #MEMORY_GUEST}, for the
-   * same reasons, but that here {@code postcopy-preempt} has something to do: the destination must
-   * have it too.
+   * same reasons, but that here {@code postcopy-preempt} has something to do (the destination must
+   * have it too), and that {@code xbzrle} is refused: no deltas are sent.
    */
   public static final HonouredCapabilities STREAM_GUEST =
-      new HonouredCapabilities("stream", MEMORY_GUEST.capabilities());
+      new HonouredCapabilities("stream", without(MigrationCapability.XBZRLE));
 
   /**
    * A snapshot that a migration source fills: the destination's side of a migration. Everything
@@ -100,6 +103,12 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
   /** VMMs that hand their memory over; the same as {@link #MEMORY_GUEST}, for the same reasons. */
   public static final HonouredCapabilities HANDED_OVER_GUEST =
       new HonouredCapabilities("uffd", MEMORY_GUEST.capabilities());
+
+  private static Set<MigrationCapability> without(MigrationCapability one) {
+    Set<MigrationCapability> rest = EnumSet.copyOf(MEMORY_GUEST.capabilities());
+    boolean _ = rest.remove(one);
+    return rest;
+  }
 
   public HonouredCapabilities {
     EnumSet<MigrationCapability> copy = EnumSet.noneOf(MigrationCapability.class);

@@ -1,0 +1,56 @@
+package dev.postcopyd.incoming;
+
+import dev.postcopyd.loader.Load;
+import dev.postcopyd.postcopy.PostcopyEngine;
+import java.io.IOException;
+
+/**
+ * Where the pages of one handed-over guest come from. All methods but the last four are called on
+ * the thread of the load's steps; owns what it opens, until {@link #close}.
+ */
+interface GuestOrigin {
+  /** As messages name it. */
+  String uri();
+
+  /** How its load begins. */
+  Load.Mode mode();
+
+  /**
+   * Begins; {@link HandedOverLoad#serve} is called as soon as there is something to serve the guest
+   * with, now or later.
+   */
+  void begin(HandedOverLoad load) throws IOException;
+
+  /** Brings in what nobody has touched, if that is wanted. May be called more than once. */
+  void startLoading(PostcopyEngine engine);
+
+  /** Whether all pages that the guest has are all that there will be. */
+  boolean isExhausted();
+
+  /** The guest has all its pages, and depends on nobody any more. */
+  void loaded();
+
+  /** The connection to a source is lost. */
+  void pause();
+
+  /** Goes on with another one. */
+  void recover();
+
+  /** Ends all threads that bring in pages; nothing is served any more by it when this returns. */
+  void stop();
+
+  /** Frees everything; after {@link #stop}, when no fault is served any more. */
+  void close();
+
+  /** The load is given up: whoever waits for a source returns. */
+  void interrupt();
+
+  /** The last user of something that others use, too, has gone. */
+  void letGo();
+
+  /** Cuts the connection to a source; false if there is none. */
+  boolean cut();
+
+  /** A source will come to this address to go on. */
+  void expectRecovery(String uri) throws IOException;
+}

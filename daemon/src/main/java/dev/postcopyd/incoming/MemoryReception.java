@@ -1,0 +1,316 @@
+package dev.postcopyd.incoming;
+
+import dev.postcopyd.guest.LocalGuest;
+import dev.postcopyd.loader.Loader;
+import dev.postcopyd.loader.LoaderEvent;
+import dev.postcopyd.page.RamBlockTable;
+import dev.postcopyd.postcopy.Blocktime;
+import dev.postcopyd.postcopy.EngineListener;
+import dev.postcopyd.postcopy.PostcopyEngine;
+import dev.postcopyd.postcopy.network.Arrivals;
+import dev.postcopyd.postcopy.network.SourcePages;
+import dev.postcopyd.snapshot.MachineState;
+import dev.postcopyd.source.SourceAddress;
+import dev.postcopyd.source.SourceSession;
+import dev.postcopyd.source.SourceSession.UrgentChannel;
+import java.io.IOException;
+import java.util.Optional;
+import java.util.OptionalInt;
+import java.util.concurrent.CompletableFuture;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * One migration that a source sends into the daemon's own memory: this side plays the migration's
+ * destination.
+ *
+ * <pre>
+ * prepare        the source is waited for
+ *                its RAM list                                         → RamReady
+ *                [it has switched its guest over; the memory is armed → RamArmed, DeviceStateLoaded]
+ *                the end of the stream, and all pages in their places → AllPagesReceived
+ * detachGuest    the memory disarmed; SHUT(0)                         → GuestDetached
+ * pause, recover the connection of a switched-over guest is lost; faults wait for the next one
+ * </pre>
+ *
+ * <p>The steps run on the loader's worker thread; the source's threads report what comes. Owns link
+ * and receiver.
+ */
+public final class MemoryReception implements SnapshotLoad, SourceSession.Owner, EngineListener {
+  private static final Logger log = LoggerFactory.getLogger(MemoryReception.class);
+
+  private final Wanted wanted;
+  private final IncomingContext context;
+  private final Loader loader;
+  private final MemoryReceiver receiver;
+  private final SourceLink link;
+  private final CompletableFuture<@Nullable Void> opened = new CompletableFuture<>();
+  private volatile boolean savedRunning = true;
+  private volatile boolean over;
+  private volatile boolean released;
+
+  /**
+   * What the client wants.
+   *
+   * @param multifdChannels how many channels there will be; 0: not known
+   * @param postcopy whether the guest may be switched over before all has come
+   * @param preempt whether pages that are asked for come on a connection of their own
+   */
+  public record Wanted(int multifdChannels, boolean postcopy, boolean preempt) {}
+
+  public MemoryReception(SourceAddress address, Wanted wanted, IncomingContext context) {
+    this.wanted = wanted;
+    this.context = context;
+    this.loader = context.loader();
+    this.receiver =
+        new MemoryReceiver(wanted.postcopy(), context.metrics(), this, this::finish);
+    this.link = new SourceLink(address, wanted.multifdChannels(), receiver, this);
+  }
+
+  @Override
+  public String source() {
+    return link.address().toString();
+  }
+
+  /** Until the source has switched its guest over, which is for it to decide. */
+  @Override
+  public Mode mode() {
+    return Mode.PLAIN;
+  }
+
+  @Override
+  public CompletableFuture<@Nullable Void> opened() {
+    return opened;
+  }
+
+  @Override
+  public void giveUpOpening() {
+    opened.completeExceptionally(new IOException("the migration was cancelled"));
+  }
+
+  @Override
+  public Optional<PostcopyEngine> engine() {
+    return receiver.engine();
+  }
+
+  @Override
+  public Optional<Blocktime.Figures> blocktime() {
+    return engine().map(PostcopyEngine::blocktime);
+  }
+
+  @Override
+  public Optional<RamFigures> ram() {
+    return receiver.arrivals().map(this::figures);
+  }
+
+  private RamFigures figures(Arrivals arrivals) {
+    return new RamFigures(
+        arrivals.table().totalBytes(),
+        arrivals.dataBytes(),
+        arrivals.zeroBytes(),
+        arrivals.remainingBytes(),
+        link.transferredBytes(),
+        engine().map(of -> of.progress().faults()).orElse(0L));
+  }
+
+  @Override
+  public boolean isReleased() {
+    return released;
+  }
+
+  @Override
+  public Optional<LocalGuest> guest() {
+    return receiver.guest();
+  }
+
+  @Override
+  public Optional<MachineState> machineState() {
+    return receiver.machineState();
+  }
+
+  @Override
+  public boolean savedRunning() {
+    return savedRunning;
+  }
+
+  @Override
+  public Optional<SourceAddress> sourceAddress() {
+    return Optional.of(link.address());
+  }
+
+  @Override
+  public OptionalInt listeningPort() {
+    return link.port();
+  }
+
+  @Override
+  public void prepare() {
+    try {
+      if (wanted.postcopy()) {
+        context.warmUp().run();
+      }
+      link.open();
+      opened.complete(null);
+    } catch (IOException e) {
+      CompletableFuture<Boolean> _ =
+          loader
+              .submit(new LoaderEvent.LoadFailed(this, SnapshotOpening.message(e)))
+              .handle((_, _) -> opened.completeExceptionally(e));
+    }
+  }
+
+  @Override
+  public void ramAnnounced(RamBlockTable table) {
+    loader.report(new LoaderEvent.RamReady(this));
+  }
+
+  @Override
+  public void switchedOver() {
+    lookWhetherItRan();
+    loader.report(new LoaderEvent.RamArmed(this));
+    // Together, so that a connection that is lost now is that of a guest worth recovering.
+    loader.report(new LoaderEvent.DeviceStateLoaded(this));
+    attach();
+  }
+
+  private void lookWhetherItRan() {
+    savedRunning =
+        machineState()
+            .flatMap(SnapshotOpening::savedRunState)
+            .map("running"::equals)
+            .orElse(true);
+  }
+
+  private void attach() {
+    link.session().ifPresent(session -> receiver.attach(session.pageRequests()));
+  }
+
+  /** The devices are kept already. */
+  @Override
+  public void handOverDeviceState() {}
+
+  @Override
+  public void startEagerLoader() {
+    receiver.startReadahead();
+  }
+
+  /** On the thread of the main channel, which has ended. */
+  private void finish(SourcePages pages) throws IOException {
+    pages.finish(
+        () -> link.session().map(SourceSession::urgentChannel).orElse(UrgentChannel.NONE),
+        wanted.preempt(),
+        () -> over);
+  }
+
+  @Override
+  public void ended() {
+    if (engine().isEmpty()) {
+      lookWhetherItRan();
+    }
+    loader.report(new LoaderEvent.AllPagesReceived(this));
+  }
+
+  /** The source's end counts: before it the source would not hear that all is well. */
+  @Override
+  public void allPagesReceived() {}
+
+  @Override
+  public void loadFailed(String reason) {
+    loader.report(new LoaderEvent.LoadFailed(this, reason));
+  }
+
+  @Override
+  public void detachGuest() {
+    Optional<SourceSession> current = link.session();
+    try {
+      current.ifPresent(SourceSession::awaitPages);
+      receiver.disarm();
+    } catch (IOException e) {
+      loadFailed("the guest's memory can't be let go: " + SnapshotOpening.message(e));
+      return;
+    }
+    if (current.isPresent()) {
+      sayThatAllIsWell(current.get());
+    }
+    loader.report(new LoaderEvent.GuestDetached(this));
+    current.ifPresent(SourceSession::awaitEnd);
+    link.closeSession();
+  }
+
+  private void sayThatAllIsWell(SourceSession session) {
+    try {
+      session.finish();
+    } catch (IOException e) {
+      log.warn(
+          "the guest is whole here, but its source could not be told, and may go on with it source={} reason=\"{}\"",
+          source(),
+          SnapshotOpening.message(e));
+    }
+  }
+
+  @Override
+  public void connectionLost(String reason) {
+    over = true;
+    receiver.detach();
+    loader.report(new LoaderEvent.ConnectionLost(this, reason));
+  }
+
+  @Override
+  public void failed(String reason) {
+    over = true;
+    loader.report(new LoaderEvent.LoadFailed(this, reason));
+  }
+
+  @Override
+  public void reconnected() {
+    loader.report(new LoaderEvent.Reconnected(this));
+  }
+
+  @Override
+  public void resumed() {
+    loader.report(new LoaderEvent.Resumed(this));
+    attach();
+  }
+
+  @Override
+  public void expectRecovery(String uri) throws IOException {
+    link.expect(uri);
+  }
+
+  @Override
+  public void recover(String uri) {
+    try {
+      over = false;
+      link.openNext();
+    } catch (IOException e) {
+      loader.report(new LoaderEvent.ConnectionLost(this, "recovery failed: " + e.getMessage()));
+    }
+  }
+
+  @Override
+  public boolean cutConnection() {
+    return link.cut("paused by migrate-pause");
+  }
+
+  @Override
+  public void pause() {
+    receiver.detach();
+    link.closeSession();
+  }
+
+  @Override
+  public void interrupt() {
+    over = true;
+    link.giveUp("the migration was given up");
+  }
+
+  @Override
+  public void release() {
+    interrupt();
+    link.close();
+    receiver.close();
+    released = true;
+    log.debug("released source={}", source());
+  }
+}

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.postcopy.network;
+
+import org.jspecify.annotations.NullMarked;
