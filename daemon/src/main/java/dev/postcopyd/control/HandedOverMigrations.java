@@ -212,7 +212,7 @@ public final class HandedOverMigrations implements MigrationControl {
   /** A guest runs as soon as it touches its memory, and has nobody else to get it from. */
   @Override
   public void cancel() throws QmpException {
-    if (guests.isUnderWay()) {
+    if (!guests.cancelMigration() && guests.isUnderWay()) {
       throw new QmpException("Postcopy migration in progress, cannot cancel.");
     }
   }

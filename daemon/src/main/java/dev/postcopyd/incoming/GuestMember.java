@@ -30,6 +30,7 @@ final class GuestMember implements Loader.StateListener {
   private final Consumer<String> gone;
   private final Runnable metricsEnd;
   private boolean over;
+  private boolean ending;
 
   /**
    * A guest without a load.
@@ -84,6 +85,13 @@ final class GuestMember implements Loader.StateListener {
       return false;
     }
     return true;
+  }
+
+  /** Whether this is the first time that its end is noticed. */
+  synchronized boolean beginEnd() {
+    boolean first = !ending;
+    ending = true;
+    return first;
   }
 
   /** Nobody looks at its descriptors any more. */

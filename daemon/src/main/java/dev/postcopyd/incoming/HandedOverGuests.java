@@ -54,11 +54,8 @@ public final class HandedOverGuests
           Thread.ofPlatform().name("guest-ends-", 0).daemon().factory());
   private final Map<Long, GuestMember> members = new LinkedHashMap<>();
   private final Deque<GuestView> ended = new ArrayDeque<>();
-  private @Nullable ServedSnapshot current;
-  private @Nullable MigrationOrigin migration;
-  private @Nullable Long migrationGuest;
+  private final GuestSupply supply = new GuestSupply();
   private long nextGuest = 1;
-  private long nextSnapshot = 1;
   private boolean closing;
 
   /**
@@ -86,7 +83,7 @@ public final class HandedOverGuests
     giveUpMigration();
     String keptAs;
     synchronized (this) {
-      keptAs = "snap." + nextSnapshot++;
+      keptAs = supply.nextName();
     }
     NativeFile file = location.open();
     ServedSnapshot opened =
@@ -103,8 +100,7 @@ public final class HandedOverGuests
     List<GuestMember> waiting = new ArrayList<>();
     ServedSnapshot before;
     synchronized (this) {
-      before = current;
-      current = opened;
+      before = supply.name(opened);
       ended.clear();
       members.values().stream().filter(HandedOverGuests::isWaiting).forEach(waiting::add);
     }
@@ -133,16 +129,13 @@ public final class HandedOverGuests
     GuestMember waiting;
     ServedSnapshot before;
     synchronized (this) {
-      before = current;
-      current = null;
       ended.clear();
-      migration = origin;
       waiting =
           members.values().stream().filter(HandedOverGuests::isWaiting).findFirst().orElse(null);
-      migrationGuest = waiting == null ? null : waiting.guest.id();
+      before = supply.name(origin, waiting == null ? null : waiting.guest.id());
     }
     letGo(before);
-    log.info("migration source awaited uri={} guest={}", origin.uri(), migrationGuest);
+    log.info("migration source awaited uri={}", origin.uri());
     status.snapshotNamed();
     if (waiting != null) {
       start(waiting, origin, context);
@@ -153,13 +146,29 @@ public final class HandedOverGuests
   private void giveUpMigration() {
     MigrationOrigin unused;
     synchronized (this) {
-      unused = migrationGuest == null ? migration : null;
-      migration = null;
-      migrationGuest = null;
+      unused = supply.forgetMigration();
     }
     if (unused != null) {
       unused.stop();
     }
+  }
+
+  /**
+   * Gives up a migration whose source has not switched its guest over yet.
+   *
+   * @return false if there is none
+   */
+  public boolean cancelMigration() {
+    Optional<ReceivingGuest> receiving = receivingGuest();
+    if (receiving.isPresent()) {
+      return receiving.get().cancel();
+    }
+    boolean awaited;
+    synchronized (this) {
+      awaited = supply.hasMigration();
+    }
+    giveUpMigration();
+    return awaited;
   }
 
   private static boolean isWaiting(GuestMember member) {
@@ -170,7 +179,7 @@ public final class HandedOverGuests
 
   /** The load that a migration source fills, and the state machine of its guest. */
   public synchronized Optional<ReceivingGuest> receivingGuest() {
-    GuestMember member = migrationGuest == null ? null : members.get(migrationGuest);
+    GuestMember member = supply.migrationGuest().map(members::get).orElse(null);
     HandedOverLoad load = member == null ? null : member.load;
     return member == null || load == null
         ? Optional.empty()
@@ -179,8 +188,7 @@ public final class HandedOverGuests
 
   /** Where a migration source is waited for, with the port that the kernel chose. */
   public synchronized Optional<SourcePlace> sourcePlace() {
-    return Optional.ofNullable(migration)
-        .map(origin -> new SourcePlace(origin.address(), origin.port()));
+    return supply.sourcePlace();
   }
 
   /** See {@link #sourcePlace}. */
@@ -188,11 +196,11 @@ public final class HandedOverGuests
 
   /** Whether a snapshot, or a source, has been named. */
   public synchronized boolean isServing() {
-    return current != null || migration != null;
+    return supply.isNamed();
   }
 
   private synchronized Optional<ServedSnapshot> currentForOneMore() {
-    return Optional.ofNullable(current).map(ServedSnapshot::retain);
+    return Optional.ofNullable(supply.retainSnapshot());
   }
 
   /** Whether some guest is being filled. */
@@ -207,7 +215,7 @@ public final class HandedOverGuests
 
   /** What is served at the moment, as messages name it. */
   public synchronized Optional<String> snapshotUri() {
-    return Optional.ofNullable(current).map(ServedSnapshot::uri);
+    return supply.snapshotUri();
   }
 
   @Override
@@ -222,12 +230,8 @@ public final class HandedOverGuests
         throw new HandoverException(
             "there are %d guests already: raise max-guests".formatted(members.size()));
       }
-      if (migration != null && migrationGuest != null) {
-        throw new HandoverException(
-            "the migration source %s serves one guest, and guest %d has it"
-                .formatted(migration.uri(), migrationGuest));
-      }
-      snapshot = current == null ? null : current.retain();
+      supply.requireRoom();
+      snapshot = supply.retainSnapshot();
       id = nextGuest++;
     }
     GuestMember member;
@@ -255,13 +259,10 @@ public final class HandedOverGuests
       tooLate = closing;
       if (!tooLate) {
         members.put(id, member);
-        if (named == null && current != null) {
-          named = current.retain(); // named while this guest was being looked at
+        if (named == null) {
+          named = supply.retainSnapshot(); // named while this guest was being looked at
         }
-        if (migration != null && migrationGuest == null) {
-          source = migration;
-          migrationGuest = id;
-        }
+        source = supply.takeMigration(id);
       }
     }
     if (tooLate) {
@@ -311,7 +312,7 @@ public final class HandedOverGuests
   public synchronized void reserve(Collection<String> keptNames) {
     for (String name : keptNames) {
       if (name.startsWith(GuestRestoration.SNAPSHOT)) {
-        nextSnapshot = Math.max(nextSnapshot, GuestRestoration.numberIn(name) + 1);
+        supply.reserve(GuestRestoration.numberIn(name));
       } else {
         nextGuest = Math.max(nextGuest, GuestRestoration.numberIn(name) + 1);
       }
@@ -364,7 +365,7 @@ public final class HandedOverGuests
     synchronized (this) {
       member = members.get(id);
     }
-    if (member == null) {
+    if (member == null || !member.beginEnd()) {
       return;
     }
     log.info("guest gone guest={} reason=\"{}\"", id, reason);
@@ -373,10 +374,7 @@ public final class HandedOverGuests
     GuestView last = member.view();
     synchronized (this) {
       var _ = members.remove(id);
-      if (migrationGuest != null && migrationGuest == id) {
-        migration = null;
-        migrationGuest = null;
-      }
+      supply.guestEnded(id);
       ended.addLast(last);
       if (ended.size() > REMEMBERED) {
         ended.removeFirst();
@@ -521,8 +519,7 @@ public final class HandedOverGuests
     }
     ServedSnapshot last;
     synchronized (this) {
-      last = current;
-      current = null;
+      last = supply.name(null);
     }
     letGo(last);
     giveUpMigration();

@@ -24,6 +24,15 @@ public final class ReceivingGuest {
     };
   }
 
+  /** Gives the migration up, unless the guest gets its memory already. */
+  boolean cancel() {
+    return switch (loader.state()) {
+      case LoaderState.Setup _, LoaderState.Active _ ->
+          loader.submit(new LoaderEvent.CancelRequested()).join() instanceof Transition.To;
+      case LoaderState.Live _, LoaderState.Idle _ -> false;
+    };
+  }
+
   /** Whether it waits for its source to come back. */
   public boolean isPaused() {
     return loader.state() instanceof LoaderState.PostcopyPaused;

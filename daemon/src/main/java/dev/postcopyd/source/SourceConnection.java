@@ -211,8 +211,9 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     if (pages.decode() == RamRecordDecoder.Stop.CLOSED) {
       // Before its time, unless all has come: what was on its way here is lost.
       session.fail("the connection for urgent pages is lost", true);
+    } else {
+      session.urgentChannel(SourceSession.UrgentChannel.ENDED);
     }
-    session.urgentChannel(SourceSession.UrgentChannel.ENDED);
   }
 
   @Override

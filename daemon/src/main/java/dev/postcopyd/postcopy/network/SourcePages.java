@@ -302,36 +302,32 @@ public final class SourcePages implements PostcopyPageHandler, ArrivingPages {
    * and are on their way on a connection of their own are waited for.
    *
    * @param channel what is known of that connection
-   * @param announced whether there is one for sure
+   * @param announced whether the client says that there is one
    * @param ended whether the connection has been lost, or the load given up
    * @throws IOException if such pages do not come
    */
   public void finish(Supplier<UrgentChannel> channel, boolean announced, Ended ended)
       throws IOException {
-    long began = System.nanoTime();
+    long quietSince = System.nanoTime();
     long before = missing();
     while (before > 0) {
-      long quiet = System.nanoTime() - began;
-      UrgentChannel now = channel.get();
-      boolean open = announced || now == UrgentChannel.OPEN;
+      long patience = patienceNanos(channel.get(), announced);
       if (ended.isOver()) {
         throw new IOException("the connection is lost");
       }
-      if (now == UrgentChannel.ENDED
-          || (!open && now == UrgentChannel.NONE && quiet > 10 * LOOK_NANOS)
-          || (!open && quiet > SILENT_NANOS)) {
+      if (System.nanoTime() - quietSince > patience) {
+        if (patience == OPEN_NANOS) {
+          throw new IOException(
+              before
+                  + " pages that the guest waits for have not come on the connection for urgent pages, and never will");
+        }
         break;
-      }
-      if (quiet > OPEN_NANOS) {
-        throw new IOException(
-            before
-                + " pages that the guest waits for have not come on the connection for urgent pages, and never will");
       }
       LockSupport.parkNanos(LOOK_NANOS);
       long left = missing();
       if (left < before) {
         before = left;
-        began = System.nanoTime();
+        quietSince = System.nanoTime();
       }
     }
     finishAtOnce();
@@ -339,6 +335,17 @@ public final class SourcePages implements PostcopyPageHandler, ArrivingPages {
       boolean _ = zeroMissing(block, block.firstPageIndex(), block.endPageIndex());
     }
     requireGoing(engine());
+  }
+
+  /** How long pages on their way are waited for, when nothing comes. */
+  private static long patienceNanos(UrgentChannel channel, boolean announced) {
+    return switch (channel) {
+      case OPEN -> OPEN_NANOS;
+      case SILENT -> announced ? OPEN_NANOS : SILENT_NANOS;
+      // One that has just been accepted is not seen yet.
+      case NONE -> announced ? SILENT_NANOS : 10 * LOOK_NANOS;
+      case ENDED -> 0;
+    };
   }
 
   /** How many pages have been asked for and have not come. */
