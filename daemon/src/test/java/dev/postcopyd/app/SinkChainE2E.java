@@ -51,7 +51,7 @@ class SinkChainE2E {
         case DIRTY_BITMAPS ->
             QemuOptions.of("pc", MEMORY_MIB, DATA_MIB)
                 .with("-blockdev", "driver=null-co,size=1048576,node-name=disk0")
-                .with("-device", "virtio-blk-pci,drive=disk0");
+                .with("-device", "virtio-blk-pci,drive=disk0,share-rw=on");
         case VIRTIO_MEM ->
             QemuOptions.of("q35", 2 * MEMORY_MIB, DATA_MIB)
                 .with("-m", 2 * MEMORY_MIB + "M,maxmem=1G,slots=4")
