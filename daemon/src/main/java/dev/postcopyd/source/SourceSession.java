@@ -53,6 +53,7 @@ public final class SourceSession implements AutoCloseable {
     /** It has brought all. */
     ENDED
   }
+
   private volatile boolean resumed;
   private volatile long beginningNanos = SourceConnection.BEGINNING_NANOS;
 
