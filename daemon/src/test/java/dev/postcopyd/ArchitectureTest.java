@@ -40,13 +40,14 @@ class ArchitectureTest {
       qmp.qapi            -> qmp.message, qmp.codec
       qmp.schema          -> qmp.message, qmp.codec, qmp.qapi
       qmp.client          -> qmp.message, qmp.codec, qmp.schema
+      tls                 -> posix
       page                ->
       metrics             ->
       stream              -> page
       monitor             -> posix, posix.abi, qmp.message, qmp.codec
       snapshot            -> page, stream, posix
       workingset          -> page, snapshot, stream, posix
-      guest               -> page, stream, posix, uffd, monitor, qmp.message, qmp.codec
+      guest               -> page, stream, posix, tls, uffd, monitor, qmp.message, qmp.codec
       fds                 -> posix, posix.abi
       postcopy            -> page, metrics
       postcopy.uffd       -> postcopy, page, posix, uffd, uffd.abi
@@ -58,9 +59,9 @@ class ArchitectureTest {
       loader              -> postcopy, page, metrics
       incoming            -> source, sink, handover, loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, postcopy.network, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
-      source              -> page, stream, posix
+      source              -> page, stream, posix, tls
       sink                -> page, stream, posix, snapshot, source, outgoing
-      control             -> source, sink, loader, incoming, outgoing, postcopy, guest, monitor, workingset, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
+      control             -> tls, source, sink, loader, incoming, outgoing, postcopy, guest, monitor, workingset, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
       app                 -> *
       cli                 -> app, control, guest, sink, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, qmp.schema, metrics
       """;

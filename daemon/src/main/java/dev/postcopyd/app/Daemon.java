@@ -11,6 +11,7 @@ import dev.postcopyd.control.MonitorGreeting;
 import dev.postcopyd.control.MonitorProxy;
 import dev.postcopyd.control.QmpServer;
 import dev.postcopyd.control.QmpServerSettings;
+import dev.postcopyd.control.TlsObjects;
 import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.incoming.SnapshotLoad;
@@ -90,7 +91,10 @@ public final class Daemon implements AutoCloseable {
         new CommandTable(
             handsOver
                 ? QmpSchema.STANDARD.with(List.of(OwnCommands.QUERY_GUESTS))
-                : QmpSchema.STANDARD);
+                : guestParts.loads().takesTls()
+                    ? QmpSchema.STANDARD.withObjects()
+                    : QmpSchema.STANDARD);
+    TlsObjects tls = new TlsObjects();
     QmpServerSettings limits = QmpServerSettings.of(version);
     QemuMonitor monitor = guestParts.monitor();
     server =
@@ -112,12 +116,15 @@ public final class Daemon implements AutoCloseable {
             : null;
     MigrationControl control =
         handedOver == null
-            ? migrations.control(fdSets, config.exitOnError())
+            ? migrations.control(fdSets, tls, config.exitOnError())
             : handedOver.migrations();
     loadAtStart = new LoadAtStart(config, guestParts, migrations, control, fdSets);
     if (monitor == null) {
       proxy = null;
       registerOwn(table, config, version, control);
+      if (guestParts.loads().takesTls()) {
+        tls.register(table);
+      }
       if (handedOver != null) {
         handedOver.register(table);
       }

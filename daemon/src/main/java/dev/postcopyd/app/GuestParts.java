@@ -18,6 +18,7 @@ import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.qmp.schema.HonouredCapabilities;
+import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -96,7 +97,15 @@ final class GuestParts implements AutoCloseable {
     };
   }
 
-  private GuestLoads newLoads(Loader loader, PostcopyMetrics metrics) {
+  /** What stands in a directory that the command line names. */
+  private static Optional<TlsCredentials> tls(
+      Optional<Path> directory, TlsCredentials.Endpoint endpoint) throws IOException {
+    return directory.isEmpty()
+        ? Optional.empty()
+        : Optional.of(TlsCredentials.load(directory.get(), endpoint, true));
+  }
+
+  private GuestLoads newLoads(Loader loader, PostcopyMetrics metrics) throws IOException {
     return switch (config.guest()) {
       case GuestSpec.Memory memory ->
           new MemoryLoads(
@@ -112,6 +121,7 @@ final class GuestParts implements AutoCloseable {
           new StreamLoads(
               stream.address(),
               stream.options(),
+              tls(stream.options().tls(), TlsCredentials.Endpoint.CLIENT),
               loader,
               metrics,
               config.handlers(),
@@ -120,7 +130,12 @@ final class GuestParts implements AutoCloseable {
               config.workingSet(),
               loadTrace());
       case GuestSpec.File file ->
-          new SinkLoads(file.path(), file.settings(), file.recoversByItself(), loader);
+          new SinkLoads(
+              file.path(),
+              file.settings(),
+              file.recoversByItself(),
+              tls(file.tls(), TlsCredentials.Endpoint.SERVER),
+              loader);
       case GuestSpec.HandedOver _ -> GuestLoads.none("uffd");
       case GuestSpec.Qemu qemu ->
           new QemuLoads(

@@ -8,16 +8,17 @@ import dev.postcopyd.incoming.HandedOverOptions;
 import dev.postcopyd.incoming.MemoryLayout;
 import dev.postcopyd.sink.SinkSettings;
 import java.nio.file.Path;
+import java.util.Optional;
 
 /**
  * The option {@code --guest}: who owns the address space that is filled.
  *
  * <p>{@code memory[,page-size=2M][,page-size.BLOCK=2M...]}: the daemon's own memory. {@code
- * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off][,eager=on|off]}: a migration destination
- * that somebody else drives. {@code qemu:PATH[,map.NAME=NAME...][,preempt=on|off]}: a stock QEMU
- * that is driven through its monitor. {@code uffd:PATH[,OPTION...]}: VMMs that hand their
- * userfaultfd over at a socket. {@code file:PATH[,spill=DIR]}: a snapshot that a migration source
- * is to fill.
+ * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off][,eager=on|off][,tls-creds=DIR][,tls-hostname=NAME]}:
+ * a migration destination that somebody else drives. {@code
+ * qemu:PATH[,map.NAME=NAME...][,preempt=on|off]}: a stock QEMU that is driven through its monitor.
+ * {@code uffd:PATH[,OPTION...]}: VMMs that hand their userfaultfd over at a socket. {@code
+ * file:PATH[,spill=DIR][,tls-creds=DIR]}: a snapshot that a migration source is to fill.
  */
 public sealed interface GuestSpec {
   /**
@@ -59,11 +60,13 @@ public sealed interface GuestSpec {
    * @param path where it is to be
    * @param settings what may wait for its disk
    * @param recoversByItself whether a lost source is listened for again without being asked to
+   * @param tls where the credentials are with which sources are to encrypt, if they are
    */
-  record File(Path path, SinkSettings settings, boolean recoversByItself) implements GuestSpec {
+  record File(Path path, SinkSettings settings, boolean recoversByItself, Optional<Path> tls)
+      implements GuestSpec {
     /** The same for a command that has nobody to ask it for a recovery. */
     public File recoveringByItself() {
-      return new File(path, settings, true);
+      return new File(path, settings, true, tls);
     }
   }
 

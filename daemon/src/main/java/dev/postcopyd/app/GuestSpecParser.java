@@ -26,14 +26,18 @@ final class GuestSpecParser {
   private @Nullable PageSize everywhere;
   private @Nullable Boolean preempt;
   private boolean eager = true;
+  private @Nullable Path tlsCredentials;
+  private @Nullable String tlsHostName;
   private SinkSettings sink = SinkSettings.DEFAULT;
 
   /** The kinds of guests, and what each can be told. */
   private enum Kind {
     MEMORY("page-size=SIZE and page-size.BLOCK=SIZE"),
-    STREAM("page-size.BLOCK=SIZE, map.NAME=NAME, preempt=on|off and eager=on|off"),
+    STREAM(
+        "page-size.BLOCK=SIZE, map.NAME=NAME, preempt=on|off, eager=on|off, tls-creds=DIR and"
+            + " tls-hostname=NAME"),
     QEMU("map.NAME=NAME and preempt=on|off"),
-    FILE("spill=DIR");
+    FILE("spill=DIR and tls-creds=DIR");
 
     private final String options;
 
@@ -88,7 +92,12 @@ final class GuestSpecParser {
       return new GuestSpec.Stream(
           StreamAddress.parse(uri),
           new StreamDestination.Options(
-              pageSizes, names, Optional.ofNullable(preempt), eager));
+              pageSizes,
+              names,
+              Optional.ofNullable(preempt),
+              eager,
+              Optional.ofNullable(tlsCredentials),
+              Optional.ofNullable(tlsHostName)));
     } catch (IllegalArgumentException e) {
       throw new IllegalArgumentException("--guest " + text + ": " + e.getMessage(), e);
     }
@@ -110,7 +119,7 @@ final class GuestSpecParser {
     if (path.isEmpty() || path.indexOf('\0') >= 0) {
       throw new IllegalArgumentException("--guest " + text + ": expected file:PATH");
     }
-    return new GuestSpec.File(Path.of(path), sink, false);
+    return new GuestSpec.File(Path.of(path), sink, false, Optional.ofNullable(tlsCredentials));
   }
 
   private void parseOption(String option, Kind kind) {
@@ -118,12 +127,17 @@ final class GuestSpecParser {
     String name = equals < 0 ? option : option.substring(0, equals);
     String value = equals < 0 ? "" : option.substring(equals + 1);
     String block = afterDot(name);
-    if (kind == Kind.FILE) {
-      if (!name.equals("spill") || value.isEmpty()) {
-        throw new IllegalArgumentException(
-            "--guest " + text + ": unknown option '" + name + "'; there is " + kind.options);
-      }
+    if (name.equals("tls-creds")
+        && !value.isEmpty()
+        && (kind == Kind.FILE || kind == Kind.STREAM)) {
+      tlsCredentials = Path.of(value);
+    } else if (name.equals("tls-hostname") && !value.isEmpty() && kind == Kind.STREAM) {
+      tlsHostName = value;
+    } else if (name.equals("spill") && !value.isEmpty() && kind == Kind.FILE) {
       sink = sink.withSpillDirectory(Path.of(value));
+    } else if (kind == Kind.FILE) {
+      throw new IllegalArgumentException(
+          "--guest " + text + ": unknown option '" + name + "'; there are " + kind.options);
     } else if (name.equals(PAGE_SIZE) && kind == Kind.MEMORY) {
       everywhere = pageSize(option, value);
     } else if (name.startsWith(PAGE_SIZE + ".") && !block.isEmpty() && kind != Kind.QEMU) {

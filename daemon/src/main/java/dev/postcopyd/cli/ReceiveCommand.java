@@ -61,6 +61,14 @@ final class ReceiveCommand implements Callable<Integer> {
   private @Nullable Path spill;
 
   @Option(
+      names = "--tls-creds",
+      paramLabel = "DIR",
+      description =
+          "Only sources that speak TLS, with QEMU's files in DIR: ca-cert.pem, server-cert.pem and"
+              + " server-key.pem.")
+  private @Nullable Path tlsCredentials;
+
+  @Option(
       names = "--json",
       description =
           "Progress as JSON on standard output, an object a line; the last is the outcome.")
@@ -73,7 +81,7 @@ final class ReceiveCommand implements Callable<Integer> {
         spill == null ? SinkSettings.DEFAULT : SinkSettings.DEFAULT.withSpillDirectory(spill);
     DaemonConfig config =
         DaemonConfig.of(List.of())
-            .withGuest(new GuestSpec.File(out, settings, true))
+            .withGuest(new GuestSpec.File(out, settings, true, Optional.ofNullable(tlsCredentials)))
             .withIncoming(Optional.of(uri))
             .withExitOnError(true);
     RestoreProgress progress =

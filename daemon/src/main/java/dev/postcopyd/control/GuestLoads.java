@@ -58,6 +58,11 @@ public interface GuestLoads {
     return false;
   }
 
+  /** Whether what is received may be encrypted. */
+  default boolean takesTls() {
+    return false;
+  }
+
   /**
    * What a client asks to be received.
    *

@@ -18,7 +18,7 @@ final class ListeningAddress {
   }
 
   static Optional<SocketAddress> of(SourceAddress address, OptionalInt port) {
-    return switch (address) {
+    return switch (address.place()) {
       case SourceAddress.Tcp tcp when port.isPresent() ->
           Optional.of(
               new InetSocketAddress(
@@ -32,8 +32,7 @@ final class ListeningAddress {
                   null));
       case SourceAddress.Unix unix ->
           Optional.of(new UnixSocketAddress(unix.path().toString(), null, null));
-      case SourceAddress.Tcp _, SourceAddress.Connected _, SourceAddress.Unknown _ ->
-          Optional.empty();
+      default -> Optional.empty();
     };
   }
 }

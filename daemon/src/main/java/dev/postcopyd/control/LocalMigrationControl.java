@@ -13,6 +13,8 @@ import dev.postcopyd.qmp.schema.MigrationMode;
 import dev.postcopyd.qmp.schema.MigrationParameters;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.StatusInfo;
+import dev.postcopyd.source.SourceAddress;
+import dev.postcopyd.tls.TlsCredentials;
 import java.util.Optional;
 
 /**
@@ -23,16 +25,20 @@ import java.util.Optional;
 final class LocalMigrationControl implements MigrationControl {
   private final LocalMigrations migrations;
   private final FdSets fdSets;
+  private final TlsObjects tls;
   private final boolean exitOnError;
 
   /**
    * Makes the control.
    *
+   * @param tls the credentials that clients can name
    * @param exitOnError what an absent exit-on-error means
    */
-  LocalMigrationControl(LocalMigrations migrations, FdSets fdSets, boolean exitOnError) {
+  LocalMigrationControl(
+      LocalMigrations migrations, FdSets fdSets, TlsObjects tls, boolean exitOnError) {
     this.migrations = migrations;
     this.fdSets = fdSets;
+    this.tls = tls;
     this.exitOnError = exitOnError;
   }
 
@@ -63,7 +69,10 @@ final class LocalMigrationControl implements MigrationControl {
               + migrations.loads().guestName()
               + "'");
     }
-    if (!wanted.tlsCreds().isEmpty()) {
+    if (!wanted.tlsAuthz().isEmpty()) {
+      throw new QmpException("Parameter tls-authz is not supported by postcopyd");
+    }
+    if (!wanted.tlsCreds().isEmpty() && !migrations.loads().takesTls()) {
       throw new QmpException(
           "Parameter tls-creds is not supported by postcopyd with the guest '"
               + migrations.loads().guestName()
@@ -84,10 +93,22 @@ final class LocalMigrationControl implements MigrationControl {
     MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
     if (migrations.loads().receives() || MigrationUri.isSource(address, descriptors)) {
       migrations.startReception(
-          new GuestLoads.Reception(MigrationUri.source(address, descriptors), settings), exits);
+          new GuestLoads.Reception(source(address, settings, descriptors), settings), exits);
     } else {
       migrations.startLoad(order(arguments, settings, descriptors), exits);
     }
+  }
+
+  private SourceAddress source(
+      MigrationAddress address, MigrationSettings.View settings, NamedDescriptors descriptors)
+      throws QmpException {
+    String credentials = settings.parameters().tlsCreds();
+    if (credentials.isEmpty()) {
+      return MigrationUri.source(address, descriptors);
+    }
+    // First, because a descriptor that has been taken would be lost.
+    TlsCredentials server = tls.server(credentials);
+    return MigrationUri.source(address, descriptors).secured(server);
   }
 
   @Override

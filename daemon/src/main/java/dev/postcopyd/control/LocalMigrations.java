@@ -72,10 +72,11 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   /**
    * These migrations as what the commands command.
    *
+   * @param tls the credentials that clients can name
    * @param exitOnError what an absent exit-on-error means
    */
-  public MigrationControl control(FdSets fdSets, boolean exitOnError) {
-    return new LocalMigrationControl(this, fdSets, exitOnError);
+  public MigrationControl control(FdSets fdSets, TlsObjects tls, boolean exitOnError) {
+    return new LocalMigrationControl(this, fdSets, tls, exitOnError);
   }
 
   /**

@@ -56,19 +56,26 @@ final class MigrationViews {
    *
    * @param times when it was in which state
    */
-  static MigrationView of(
-      LoaderState state, @Nullable SnapshotLoad of, LoadTimes times) {
+  static MigrationView of(LoaderState state, @Nullable SnapshotLoad of, LoadTimes times) {
     if (of == null || state.status() == LoadStatus.NONE) {
       return MigrationView.none();
     }
     return new MigrationView(
         status(state),
         errorDesc(state),
-        state.status() == LoadStatus.SETUP ? ListeningAddress.of(of) : Optional.empty(),
+        listens(state) ? ListeningAddress.of(of) : Optional.empty(),
         of.ram(),
         times.totalNanos(System.nanoTime()),
         times.setupNanos(),
         of.blocktime());
+  }
+
+  /** Whether a source is waited for; also one that comes back, to another port. */
+  private static boolean listens(LoaderState state) {
+    return switch (state.status()) {
+      case SETUP, POSTCOPY_RECOVER_SETUP, POSTCOPY_RECOVER -> true;
+      default -> false;
+    };
   }
 
   /** Why a load has failed, or is paused. */

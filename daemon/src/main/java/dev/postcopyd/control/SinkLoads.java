@@ -9,6 +9,7 @@ import dev.postcopyd.qmp.schema.MigrationCapability;
 import dev.postcopyd.sink.SinkSettings;
 import dev.postcopyd.sink.SnapshotSink;
 import dev.postcopyd.source.SourceAddress;
+import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Optional;
@@ -19,8 +20,14 @@ import java.util.Optional;
  * @param path where it is to be
  * @param settings what may wait for its disk
  * @param recoversByItself whether a lost source is listened for again without being asked to
+ * @param tls with what sources are to encrypt, if no client says otherwise
  */
-public record SinkLoads(Path path, SinkSettings settings, boolean recoversByItself, Loader loader)
+public record SinkLoads(
+    Path path,
+    SinkSettings settings,
+    boolean recoversByItself,
+    Optional<TlsCredentials> tls,
+    Loader loader)
     implements GuestLoads {
   @Override
   public String guestName() {
@@ -35,6 +42,17 @@ public record SinkLoads(Path path, SinkSettings settings, boolean recoversByItse
   @Override
   public boolean receives() {
     return true;
+  }
+
+  @Override
+  public boolean takesTls() {
+    return true;
+  }
+
+  private SourceAddress secured(SourceAddress address) {
+    return address instanceof SourceAddress.Secured
+        ? address
+        : tls.map(address::secured).orElse(address);
   }
 
   @Override
@@ -54,7 +72,7 @@ public record SinkLoads(Path path, SinkSettings settings, boolean recoversByItse
             ? Math.toIntExact(view.parameters().multifdChannels())
             : 0;
     return new SinkMigration(
-        reception.address(),
+        secured(reception.address()),
         channels,
         recoversByItself,
         new SnapshotSink(target, settings),
@@ -70,6 +88,7 @@ public record SinkLoads(Path path, SinkSettings settings, boolean recoversByItse
   public Optional<SinkMigration> begunBefore(SourceAddress address) throws IOException {
     SnapshotSink sink = new SnapshotSink(SaveTarget.atPath(path, 0), settings);
     return sink.leftBehind()
-        .map(left -> SinkMigration.begunBefore(address, left, recoversByItself, sink, loader));
+        .map(left ->
+            SinkMigration.begunBefore(secured(address), left, recoversByItself, sink, loader));
   }
 }

@@ -17,6 +17,7 @@ import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationCapability;
+import dev.postcopyd.tls.TlsCredentials;
 import dev.postcopyd.workingset.WorkingSetChoice;
 import java.util.Optional;
 import java.util.function.LongSupplier;
@@ -26,6 +27,7 @@ import java.util.function.LongSupplier;
  *
  * @param address where it waits
  * @param options what the command line says about it
+ * @param tls with what the connection is encrypted, if it is
  * @param warmUp returns when the daemon is warmed up
  * @param bytesPerSecond max-postcopy-bandwidth as it is now
  * @param workingSet where the working sets of snapshots are kept
@@ -33,6 +35,7 @@ import java.util.function.LongSupplier;
 public record StreamLoads(
     StreamAddress address,
     StreamDestination.Options options,
+    Optional<TlsCredentials> tls,
     Loader loader,
     PostcopyMetrics metrics,
     PageHandlerFactory handlers,
@@ -110,7 +113,7 @@ public record StreamLoads(
     return new StreamContext(
         loader,
         metrics,
-        new StreamDestination(to, options),
+        new StreamDestination(to, options, tls),
         handlers,
         warmUp,
         preempt,

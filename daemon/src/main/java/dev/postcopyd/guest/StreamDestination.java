@@ -3,11 +3,15 @@ package dev.postcopyd.guest;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.SocketConnector;
+import dev.postcopyd.tls.TlsCredentials;
+import dev.postcopyd.tls.TlsTunnel;
 import java.io.IOException;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A migration destination that somebody else drives: it waits somewhere for a connection, and what
@@ -19,6 +23,7 @@ public final class StreamDestination implements PostcopyDestination {
   private static final Duration PATIENCE = Duration.ofSeconds(30);
 
   private final Options options;
+  private final Optional<TlsCredentials> tls;
   private volatile StreamAddress address;
   private volatile boolean closed;
   private boolean descriptorTaken;
@@ -31,18 +36,22 @@ public final class StreamDestination implements PostcopyDestination {
    * @param preempt whether it has the capability postcopy-preempt; empty: whatever the client has
    *     set here
    * @param eager whether it is sent what it has not asked for
+   * @param tls where the credentials are that it wants to see, if the connection is encrypted
+   * @param tlsHostName what its certificate calls it, if not as its address does
    */
   public record Options(
       Map<String, PageSize> pageSizes,
       Map<String, String> names,
       Optional<Boolean> preempt,
-      boolean eager) {
+      boolean eager,
+      Optional<Path> tls,
+      Optional<String> tlsHostName) {
     public static final Options NONE = new Options(Map.of(), Map.of(), Optional.empty());
 
-    /** Options of a destination that is sent everything. */
+    /** Options of a destination that is sent everything, without encryption. */
     public Options(
         Map<String, PageSize> pageSizes, Map<String, String> names, Optional<Boolean> preempt) {
-      this(pageSizes, names, preempt, true);
+      this(pageSizes, names, preempt, true, Optional.empty(), Optional.empty());
     }
 
     public Options {
@@ -52,8 +61,16 @@ public final class StreamDestination implements PostcopyDestination {
   }
 
   public StreamDestination(StreamAddress address, Options options) {
+    this(address, options, Optional.empty());
+  }
+
+  /**
+   * @param tls with what connections are encrypted, if they are
+   */
+  public StreamDestination(StreamAddress address, Options options, Optional<TlsCredentials> tls) {
     this.address = address;
     this.options = options;
+    this.tls = tls;
   }
 
   @Override
@@ -74,10 +91,20 @@ public final class StreamDestination implements PostcopyDestination {
 
   @Override
   public int connect() throws IOException {
-    if (address instanceof StreamAddress.Connected connected) {
-      return take(connected);
+    StreamAddress to = address;
+    int fd =
+        to instanceof StreamAddress.Connected connected
+            ? take(connected)
+            : to.connect(new SocketConnector(PATIENCE, () -> closed));
+    return tls.isEmpty() ? fd : TlsTunnel.connect(fd, name(), tls.get(), peerName(to));
+  }
+
+  /** As in QEMU: what the user says, else the host of a TCP address, else any name will do. */
+  private @Nullable String peerName(StreamAddress to) {
+    if (options.tlsHostName().isPresent()) {
+      return options.tlsHostName().get();
     }
-    return address.connect(new SocketConnector(PATIENCE, () -> closed));
+    return to instanceof StreamAddress.Tcp tcp ? tcp.host() : null;
   }
 
   private synchronized int take(StreamAddress.Connected connected) throws IOException {

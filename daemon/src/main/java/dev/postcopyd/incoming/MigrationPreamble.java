@@ -21,7 +21,8 @@ import java.util.List;
  * What a postcopy migration says around its pages, made from a snapshot's machine state. Pure.
  *
  * <pre>
- * handshake   header, configuration, OPEN_RETURN_PATH, PING 1, ADVISE, RAM list
+ * handshake   header, configuration, OPEN_RETURN_PATH, PING 1, ADVISE, RAM list, what stands
+ *             beside RAM
  * discards    RAM_DISCARD for all of every block
  * switchover  the file's own commands, PACKAGED { LISTEN, devices, PING 3, RUN }, RAM END
  * (pages)
@@ -67,7 +68,8 @@ final class MigrationPreamble {
     for (RamBlock block : table.blocks()) {
       out.ramBlock(block.name(), block.usedLengthBytes(), block.hostPageSize());
     }
-    return out.ramEnd().footer(section).toByteArray();
+    // Here QEMU's own have it, too, or later, but never behind the devices.
+    return out.ramEnd().footer(section).bytes(machineState.besideRam().sections()).toByteArray();
   }
 
   /**

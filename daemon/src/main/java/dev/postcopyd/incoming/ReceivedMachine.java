@@ -1,6 +1,7 @@
 package dev.postcopyd.incoming;
 
 import dev.postcopyd.sink.SnapshotConfiguration;
+import dev.postcopyd.snapshot.BesideRam;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.snapshot.StreamEnd;
 import dev.postcopyd.stream.StreamEncoder;
@@ -52,6 +53,7 @@ final class ReceivedMachine {
             machineType,
             ramSectionId,
             besideRam.toByteArray(),
+            BesideRam.NONE,
             sections,
             Optional.of(StreamEnd.describe(sections)));
   }

@@ -2,6 +2,7 @@ package dev.postcopyd.incoming;
 
 import dev.postcopyd.posix.MemoryMapping;
 import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.snapshot.BesideRam;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.snapshot.MappedRamWriter;
 import dev.postcopyd.stream.StreamFormat;
@@ -64,6 +65,7 @@ final class SelfTestSnapshot {
         Optional.of("none"),
         1,
         new byte[0],
+        BesideRam.NONE,
         sections.toByteArray(),
         Optional.of(json.toString().getBytes(StandardCharsets.US_ASCII)));
   }

@@ -27,8 +27,8 @@ import org.slf4j.LoggerFactory;
  * <pre>
  * prepare              the file is created, and listened for the source
  *                      its RAM list                                      → RamReady
- *                      [it has switched its guest over]                  → RamArmed
- * handOverDeviceState  [the devices are kept already]                    → DeviceStateLoaded
+ *                      [it has switched its guest over; the devices are kept]
+ *                                                                        → RamArmed, DeviceStateLoaded
  *                      the end of the stream                             → AllPagesReceived
  * detachGuest          everything durable, the file renamed; SHUT(0)     → GuestDetached
  * pause, recover       the connection of a switched-over guest is lost; the next one goes on
@@ -195,15 +195,12 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
   public void switchedOver() {
     switchedOver = true;
     loader.report(new LoaderEvent.RamArmed(this));
+    // They are in the sink's keeping, and that is said here: no lost connection comes in between.
+    loader.report(new LoaderEvent.DeviceStateLoaded(this));
   }
 
-  /** The devices are in the sink's keeping. */
   @Override
-  public void handOverDeviceState() {
-    if (switchedOver) {
-      loader.report(new LoaderEvent.DeviceStateLoaded(this));
-    }
-  }
+  public void handOverDeviceState() {}
 
   /** The source sends everything by itself. */
   @Override
@@ -274,7 +271,7 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
     }
     SourceAddress at;
     try {
-      at = SourceAddress.parse(uri);
+      at = SourceAddress.parse(uri).securedLike(address);
     } catch (IllegalArgumentException e) {
       throw new IOException(e.getMessage(), e);
     }
@@ -324,7 +321,7 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
     if (expected != null) {
       return expected;
     }
-    if (address instanceof SourceAddress.Connected) {
+    if (address.place() instanceof SourceAddress.Connected) {
       throw new IOException(address + " has been used up: name tcp:HOST:PORT or unix:PATH");
     }
     SourceAddress.Open open = address.open();

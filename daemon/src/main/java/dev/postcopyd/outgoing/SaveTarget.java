@@ -71,9 +71,22 @@ public sealed interface SaveTarget {
       return 0;
     }
 
+    /** Two that write the same snapshot would write into one file: the second is refused. */
     @Override
     public NativeFile open() throws IOException {
-      return NativeFile.open(partial(), NativeFile.Mode.WRITE_CREATE_TRUNCATE);
+      NativeFile file = NativeFile.open(partial(), NativeFile.Mode.READ_WRITE_CREATE);
+      try {
+        // Whoever had it may have renamed it in the meantime.
+        if (!file.tryLock()
+            || file.identity().inode() != (long) Files.getAttribute(partial(), "unix:ino")) {
+          throw new IOException(partial() + " is being written by somebody else");
+        }
+        file.truncate(0);
+        return file;
+      } catch (IOException | RuntimeException e) {
+        file.close();
+        throw e;
+      }
     }
 
     @Override

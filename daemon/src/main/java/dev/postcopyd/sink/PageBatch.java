@@ -1,6 +1,7 @@
 package dev.postcopyd.sink;
 
 import dev.postcopyd.stream.PageBuffer;
+import java.nio.ByteBuffer;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -9,7 +10,10 @@ import org.jspecify.annotations.Nullable;
  */
 final class PageBatch {
   /** More would make the list larger than what it lists. */
-  private static final int MAX_RUNS = 4096;
+  private static final int MAX_RUNS = 2048;
+
+  private static final int HEAD_BYTES = 3 * Integer.BYTES;
+  private static final int RUN_BYTES = 1 + Long.BYTES + 4 * Integer.BYTES;
 
   /** What a run is. */
   enum Kind {
@@ -34,11 +38,11 @@ final class PageBatch {
   private final int[] strides = new int[MAX_RUNS];
   private int runs;
 
-  /** Whose bytes the runs refer to; null once they are in the spill file. */
+  /** Whose bytes the runs refer to; null if they refer to none, or came from the spill file. */
   @Nullable SharedBuffer buffer;
 
-  /** Where in the spill file the buffer's bytes from {@link #from} to {@link #to} stand. */
-  long spillOffsetBytes;
+  /** Whether it has come back from the spill file. */
+  boolean spilled;
 
   int from = PageBuffer.BYTES;
   int to;
@@ -60,6 +64,7 @@ final class PageBatch {
     from = PageBuffer.BYTES;
     to = 0;
     buffer = null;
+    spilled = false;
   }
 
   /**
@@ -80,6 +85,35 @@ final class PageBatch {
     if (position >= 0) {
       from = Math.min(from, position);
       to = Math.max(to, end);
+    }
+  }
+
+  /** How much {@link #encode} writes. */
+  int encodedBytes() {
+    return HEAD_BYTES + runs * RUN_BYTES;
+  }
+
+  /** Writes the list down, for {@link #decode}. */
+  void encode(ByteBuffer out) {
+    out.putInt(runs).putInt(from).putInt(to);
+    for (int run = 0; run < runs; run++) {
+      out.put(kinds[run]).putLong(firstPages[run]).putInt(blocks[run]);
+      out.putInt(counts[run]).putInt(positions[run]).putInt(strides[run]);
+    }
+  }
+
+  /** Takes a list that was written down, into an empty batch. */
+  void decode(ByteBuffer in) {
+    runs = in.getInt();
+    from = in.getInt();
+    to = in.getInt();
+    for (int run = 0; run < runs; run++) {
+      kinds[run] = in.get();
+      firstPages[run] = in.getLong();
+      blocks[run] = in.getInt();
+      counts[run] = in.getInt();
+      positions[run] = in.getInt();
+      strides[run] = in.getInt();
     }
   }
 

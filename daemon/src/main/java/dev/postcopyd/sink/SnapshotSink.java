@@ -21,6 +21,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.atomic.LongAdder;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -47,7 +48,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   private final LongAdder dataPages = new LongAdder();
   private final LongAdder zeroPages = new LongAdder();
   private final StreamEncoder head = new StreamEncoder();
-  private final StreamEncoder besideRam = new StreamEncoder();
+  private final KeptRecords besideRam = new KeptRecords();
   private final List<SectionFull> early = new ArrayList<>();
   private final Thread thread =
       Thread.ofPlatform().name("sink-writer").daemon().unstarted(this::run);
@@ -58,26 +59,23 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   private volatile @Nullable RamBlockTable table;
   private volatile @Nullable IOException failure;
   private int ramSectionId;
-  private boolean ended;
+  private boolean finished;
 
   /**
-   * @param target where the file is to be; its pages are written past the page cache if it says so
+   * @param target where the file is to be, open for reading, too (deltas are against what has been
+   *     written); its pages are written past the page cache if it says so
    */
   public SnapshotSink(SaveTarget target, SinkSettings settings) {
     this.target = target;
     this.queue =
         new BatchQueue(
             settings.memoryBytes(),
-            settings.spillBytes(),
-            new SpillFile(settings.spillDirectory()));
+            new SpillFile(settings.spillDirectory(), settings.spillBytes()));
   }
 
   /** Creates the file, so that a place where there can be none is known before a source comes. */
   public void open() throws IOException {
-    try (NativeFile created = target.open()) {
-      // Deltas are against what has been written.
-      out = created.reopen(NativeFile.Mode.READ_WRITE_CREATE);
-    }
+    out = target.open();
   }
 
   /** What has come: bytes of pages with data, of zero pages, and pages that are still to come. */
@@ -151,7 +149,19 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
     if (first instanceof SectionFull section) {
       early.add(section);
     }
-    StreamEncoder _ = (table == null ? head : besideRam).bytes(record);
+    if (table == null) {
+      StreamEncoder _ = head.bytes(record);
+    } else {
+      besideRam.add(first, record);
+    }
+  }
+
+  @Override
+  public void broken(int sectionId) {
+    if (besideRam.remove(sectionId)) {
+      log.warn(
+          "a connection was lost while dirty bitmaps came: the snapshot is without those that had not ended");
+    }
   }
 
   @Override
@@ -187,9 +197,9 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
     RamBlockTable of = table;
     Path beside = stateFile();
     if (of != null && beside != null) {
-      new SwitchedOver(
-              head.toByteArray(), besideRam.toByteArray(), rest, ramSectionId, of, sections)
-          .writeTo(beside);
+      // Another process could not go on with what has come of a section that has not ended.
+      byte[] whole = besideRam.toByteArray(sections.keySet());
+      new SwitchedOver(head.toByteArray(), whole, rest, ramSectionId, of, sections).writeTo(beside);
     }
   }
 
@@ -214,7 +224,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
     open();
     StreamEncoder _ = head.bytes(left.state().head);
     ramAnnounced(left.ramSectionId(), left.table());
-    StreamEncoder _ = besideRam.bytes(left.state().besideRam);
+    besideRam.addAll(left.state().besideRam);
     tail = left.state().tail;
   }
 
@@ -262,11 +272,8 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   private void run() {
     try (BatchWriter batches = new BatchWriter(writer(), target.writesPagesDirectly());
         PageBuffer back = new PageBuffer()) {
-      for (PageBatch batch = queue.next(); batch != null; batch = queue.next()) {
+      for (PageBatch batch = queue.next(back); batch != null; batch = queue.next(back)) {
         SharedBuffer buffer = batch.buffer;
-        if (buffer == null && batch.to > batch.from) {
-          queue.readBack(batch, back);
-        }
         batches.write(batch, buffer == null ? back : buffer.memory);
         queue.recycle(batch);
       }
@@ -307,11 +314,13 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
     }
     NativeFile file = file();
     file.setDirectIo(false);
-    long fileBytes = writer().finish(besideRam.toByteArray(), rest);
+    long fileBytes = writer().finish(besideRam.toByteArray(Set.of()), rest);
     file.sync();
-    closeFile();
-    target.commit();
+    // A source that has sent everything can't be gone on with, whatever happens from here on.
     removeState();
+    target.commit();
+    finished = true;
+    closeFile();
     return fileBytes;
   }
 
@@ -327,6 +336,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   public void leaveBehind() {
     stop();
     join();
+    finished = true;
     closeFile();
   }
 
@@ -338,10 +348,14 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   public void close() {
     stop();
     join();
-    if (!ended) {
+    if (!finished) {
+      finished = true;
+      if (out != null) {
+        // Before its lock is let go, so that it is nobody else's.
+        target.abandon();
+        removeState();
+      }
       closeFile();
-      target.abandon();
-      removeState();
     }
     queue.close();
   }
@@ -358,7 +372,6 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   }
 
   private void closeFile() {
-    ended = true;
     NativeFile file = out;
     out = null;
     if (file != null) {

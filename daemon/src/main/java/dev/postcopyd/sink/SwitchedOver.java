@@ -84,14 +84,23 @@ final class SwitchedOver {
       write(out, section.getValue().getBytes(StandardCharsets.US_ASCII));
     }
     Path temporary = path.resolveSibling(path.getFileName() + ".new");
-    try (NativeFile file = NativeFile.open(temporary, NativeFile.Mode.WRITE_CREATE_TRUNCATE)) {
-      file.writeBytesAt(bytes.toByteArray(), 0);
-      file.sync();
+    try {
+      write(temporary, bytes.toByteArray());
+    } catch (IOException e) {
+      boolean _ = Files.deleteIfExists(temporary);
+      throw e;
     }
     Files.move(temporary, path, StandardCopyOption.ATOMIC_MOVE);
     Path directory = path.toAbsolutePath().getParent();
     if (directory != null) {
       NativeFile.syncDirectory(directory);
+    }
+  }
+
+  private static void write(Path path, byte[] bytes) throws IOException {
+    try (NativeFile file = NativeFile.open(path, NativeFile.Mode.WRITE_CREATE_TRUNCATE)) {
+      file.writeBytesAt(bytes, 0);
+      file.sync();
     }
   }
 

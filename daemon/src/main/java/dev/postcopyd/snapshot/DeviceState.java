@@ -37,7 +37,8 @@ public record DeviceState(List<DeviceSection> sections, Optional<String> runStat
         json.isEmpty()
             ? Optional.empty()
             : Optional.of(
-                VmDescriptionDevice.listIn(
+                VmDescriptionDevice.listWithout(
+                    machineState.besideRam().earlyDevices(),
                     json.get(),
                     deviceSectionsOffsetBytes
                         + bytes.length

@@ -15,6 +15,7 @@ public final class MachineState {
   private final Optional<String> machineType;
   private final int ramSectionId;
   private final byte[] commands;
+  private final BesideRam besideRam;
   private final byte[] deviceSections;
   private final Optional<byte[]> vmDescriptionJson;
 
@@ -23,6 +24,7 @@ public final class MachineState {
    * @param machineType see {@link #machineType()}
    * @param ramSectionId see {@link #ramSectionId()}
    * @param commands see {@link #commands()}
+   * @param besideRam see {@link #besideRam()}
    * @param deviceSections see {@link #deviceSections()}
    * @param vmDescriptionJson see {@link #vmDescriptionJson()}
    */
@@ -31,12 +33,14 @@ public final class MachineState {
       Optional<String> machineType,
       int ramSectionId,
       byte[] commands,
+      BesideRam besideRam,
       byte[] deviceSections,
       Optional<byte[]> vmDescriptionJson) {
     this.configuration = configuration;
     this.machineType = machineType;
     this.ramSectionId = ramSectionId;
     this.commands = commands;
+    this.besideRam = besideRam;
     this.deviceSections = deviceSections;
     this.vmDescriptionJson = vmDescriptionJson;
   }
@@ -64,6 +68,11 @@ public final class MachineState {
    */
   public byte[] commands() {
     return commands.clone();
+  }
+
+  /** The sections that are neither RAM nor among {@link #deviceSections()}. */
+  public BesideRam besideRam() {
+    return besideRam;
   }
 
   /** All bytes from the first device section to the last one's footer. */

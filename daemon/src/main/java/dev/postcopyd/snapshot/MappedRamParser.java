@@ -41,6 +41,7 @@ final class MappedRamParser {
   private final List<SnapshotBlock> blocks = new ArrayList<>();
   private final List<BlockLayout> layouts = new ArrayList<>();
   private final Set<String> names = new HashSet<>();
+  private final BesideRamReader besideRam;
 
   /**
    * QEMU sends a command before RAM on behalf of an iterable section beside it. That section's name
@@ -52,6 +53,7 @@ final class MappedRamParser {
     this.source = source;
     this.in = new StreamInput(source, streamOffsetBytes);
     this.decoder = new StreamDecoder(in);
+    this.besideRam = new BesideRamReader(in, decoder);
     this.extents = new FileExtents(source.sizeBytes(), streamOffsetBytes);
   }
 
@@ -73,6 +75,7 @@ final class MappedRamParser {
             Optional.of(configuration.machineType()),
             ramSectionId,
             commands,
+            besideRam.result(),
             tail.deviceSections(),
             tail.vmDescriptionJson());
     return new MappedRamContents(blocks, layouts, machineState, deviceSectionsOffset);
@@ -123,7 +126,10 @@ final class MappedRamParser {
     long start = in.offsetBytes();
     StreamRecord record = decoder.next();
     if (record instanceof Command command) {
-      commandBeforeRam = notDelimitable(command, "before RAM", start);
+      if (command.id() != StreamFormat.COMMAND_POSTCOPY_ADVISE
+          || command.payloadLengthBytes() != 0) {
+        commandBeforeRam = notDelimitable(command, "before RAM", start);
+      }
       if (command.payloadLengthBytes() > in.remainingBytes()) {
         throw new StreamFormatException(
             "command %d (%d bytes) ends beyond the end of the file"
@@ -131,6 +137,10 @@ final class MappedRamParser {
             start);
       }
       in.seek(in.offsetBytes() + command.payloadLengthBytes());
+      start = in.offsetBytes();
+      record = decoder.next();
+    }
+    while (record instanceof SectionFull && besideRam.take(record, start)) {
       start = in.offsetBytes();
       record = decoder.next();
     }
@@ -261,10 +271,14 @@ final class MappedRamParser {
     for (int count = 0; count < SnapshotLimits.MAX_RAM_SECTIONS; count++) {
       long start = in.offsetBytes();
       StreamRecord record = decoder.next();
+      if (besideRam.take(record, start)) {
+        continue;
+      }
       switch (record) {
         case SectionPart part -> ramSection(part.sectionId(), ramSectionId, start);
         case SectionEnd end -> {
           ramSection(end.sectionId(), ramSectionId, start);
+          endOfOthers();
           if (commandBeforeRam != null) {
             throw commandBeforeRam;
           }
@@ -287,6 +301,17 @@ final class MappedRamParser {
     throw new StreamFormatException(
         "more than " + SnapshotLimits.MAX_RAM_SECTIONS + " RAM sections are not supported",
         in.offsetBytes());
+  }
+
+  /** Other sections may end behind RAM, but all of them do before the devices begin. */
+  private void endOfOthers() throws IOException {
+    while (besideRam.isOpen()) {
+      long start = in.offsetBytes();
+      StreamRecord record = decoder.next();
+      if (record instanceof SectionFull || !besideRam.take(record, start)) {
+        throw notDelimitable(record, "before the end of another section", start);
+      }
+    }
   }
 
   private void ramSection(int sectionId, int ramSectionId, long start) throws IOException {

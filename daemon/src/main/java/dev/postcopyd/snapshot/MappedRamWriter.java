@@ -243,7 +243,12 @@ public final class MappedRamWriter {
     machine
         .vmDescriptionJson()
         .ifPresent(json -> tail.record(new VmDescription(json.length)).bytes(json));
-    return finish(machine.commands(), tail.toByteArray());
+    return finish(
+        new StreamEncoder()
+            .bytes(machine.besideRam().sections())
+            .bytes(machine.commands())
+            .toByteArray(),
+        tail.toByteArray());
   }
 
   /**
@@ -266,11 +271,12 @@ public final class MappedRamWriter {
             .bytes(besideRam)
             .record(new SectionEnd(ramSectionId))
             .ramEnd()
-            .footer(ramSectionId)
-            .bytes(tail);
-    long tailOffset = blocks.getLast().endBytes();
-    long endBytes = tailOffset + end.sizeBytes();
-    out.writeBytesAt(end.toByteArray(), tailOffset);
+            .footer(ramSectionId);
+    long endOffset = blocks.getLast().endBytes();
+    long tailOffset = endOffset + end.sizeBytes();
+    long endBytes = tailOffset + tail.length;
+    out.writeBytesAt(end.toByteArray(), endOffset);
+    out.writeBytesAt(tail, tailOffset);
     out.truncate(endBytes);
     return endBytes;
   }

@@ -3,7 +3,6 @@ package dev.postcopyd.snapshot;
 import dev.postcopyd.stream.StreamFormatException;
 import dev.postcopyd.stream.StreamRecord.SectionFull;
 import java.nio.charset.StandardCharsets;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 
@@ -30,10 +29,7 @@ public final class StreamEnd {
       return; // its chain of sections has been followed
     }
     List<VmDescriptionDevice> expected =
-        new ArrayList<>(VmDescriptionDevice.listIn(json.get(), offsetBytes));
-    for (SectionFull section : early) {
-      boolean _ = expected.remove(new VmDescriptionDevice(section.name(), section.instanceId()));
-    }
+        VmDescriptionDevice.listWithout(early, json.get(), offsetBytes);
     List<DeviceSection> _ =
         new DeviceSectionChain(parts.deviceSections(), offsetBytes, Optional.of(expected)).walk();
   }
@@ -59,6 +55,7 @@ public final class StreamEnd {
         machineType,
         ramSectionId,
         besideRam,
+        BesideRam.NONE,
         parts.deviceSections(),
         parts.vmDescriptionJson());
   }

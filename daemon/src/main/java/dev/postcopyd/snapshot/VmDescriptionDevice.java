@@ -1,6 +1,7 @@
 package dev.postcopyd.snapshot;
 
 import dev.postcopyd.stream.StreamFormatException;
+import dev.postcopyd.stream.StreamRecord.SectionFull;
 import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
@@ -58,6 +59,16 @@ record VmDescriptionDevice(String name, int instanceId) {
     }
     if (devices == null) {
       throw new StreamFormatException("vmdescription lists no devices", jsonOffsetBytes);
+    }
+    return devices;
+  }
+
+  /** The same without devices that stand before the others. */
+  static List<VmDescriptionDevice> listWithout(
+      List<SectionFull> early, byte[] json, long jsonOffsetBytes) throws StreamFormatException {
+    List<VmDescriptionDevice> devices = new ArrayList<>(listIn(json, jsonOffsetBytes));
+    for (SectionFull section : early) {
+      boolean _ = devices.remove(new VmDescriptionDevice(section.name(), section.instanceId()));
     }
     return devices;
   }

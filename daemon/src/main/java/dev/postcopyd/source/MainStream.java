@@ -22,10 +22,7 @@ import dev.postcopyd.stream.StreamRecord.SectionPart;
 import dev.postcopyd.stream.StreamRecord.SectionStart;
 import dev.postcopyd.stream.StreamRecord.VmDescription;
 import java.io.IOException;
-import java.util.HashMap;
-import java.util.HashSet;
 import java.util.Map;
-import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -44,12 +41,11 @@ import org.jspecify.annotations.Nullable;
  * the main channel.
  */
 final class MainStream {
-  /** A device's state before RAM; a virtio-mem's has some hundred bytes and its plugged bitmap. */
-  private static final int MAX_EARLY_BYTES = 256 << 10;
+  /** What is kept lies in the heap, some of it twice for a while. */
+  private static final long HEAP_BYTES = Runtime.getRuntime().maxMemory();
 
-  private static final int MAX_KEPT_BYTES = 64 << 20;
-  private static final int MAX_TAIL_BYTES = 320 << 20;
-  private static final int MAX_SECTIONS = 256;
+  private static final int MAX_KEPT_BYTES = (int) Math.min(64 << 20, HEAP_BYTES / 8);
+  private static final int MAX_TAIL_BYTES = (int) Math.min(320 << 20, HEAP_BYTES / 4);
 
   /** How long nothing comes where a stream has ended without saying so. */
   private static final long QUIET_NANOS = 300_000_000;
@@ -57,8 +53,7 @@ final class MainStream {
   private final MigrationReceiver receiver;
   private final MultifdBarrier barrier;
   private Observer observer;
-  private final Map<Integer, String> iterable = new HashMap<>();
-  private final Set<Integer> ended = new HashSet<>();
+  private final PartedSections sections = new PartedSections();
   private final StreamCommands commands;
   private @Nullable RamBlockTable table;
   private int ramSectionId;
@@ -106,8 +101,9 @@ final class MainStream {
     commands.restore();
     table = state.table();
     ramSectionId = state.ramSectionId();
-    iterable.putAll(state.sections());
+    sections.startAll(state.sections());
     iterating = true;
+    breakSections();
     pages = newDecoder(state.table());
   }
 
@@ -120,9 +116,7 @@ final class MainStream {
 
   /** The sections that have been started and have not ended. */
   Map<Integer, String> openSections() {
-    Map<Integer, String> open = new HashMap<>(iterable);
-    open.keySet().removeAll(ended);
-    return open;
+    return sections.open();
   }
 
   /** Goes on with another connection. */
@@ -134,11 +128,26 @@ final class MainStream {
     decoder = new StreamDecoder(records);
     RamBlockTable known = table;
     pages = known == null ? null : newDecoder(known);
+    breakSections();
+  }
+
+  /** Of RAM the source is told what has come; of the others it does not ask. */
+  private void breakSections() {
+    for (int sectionId : sections.open().keySet()) {
+      if (sectionId != ramSectionId && sections.breakUp(sectionId)) {
+        receiver.broken(sectionId);
+      }
+    }
   }
 
   /** Whether the guest has been switched over: it has no other way to its memory any more. */
   boolean isSwitchedOver() {
     return commands.isSwitchedOver();
+  }
+
+  /** Whether a second connection may wait in silence, for pages that are asked for. */
+  boolean mayBringUrgentPages() {
+    return commands.isAdvised();
   }
 
   StreamInput records() {
@@ -180,7 +189,7 @@ final class MainStream {
         case SectionPart part -> sectionPart(part.sectionId(), part, start);
         case SectionEnd end -> {
           sectionPart(end.sectionId(), end, start);
-          ended.add(end.sectionId());
+          sections.end(end.sectionId());
         }
         case SectionFull full -> {
           if (iterating) {
@@ -208,16 +217,13 @@ final class MainStream {
   }
 
   private void sectionStart(SectionStart section, long start) throws IOException {
-    if (iterating || iterable.size() == MAX_SECTIONS || iterable.containsKey(section.sectionId())) {
+    if (iterating || !sections.start(section.sectionId(), section.name())) {
       throw new StreamFormatException(
           "section '" + section.name() + "' is started where it can't be", start);
     }
     switch (section.name()) {
       case StreamFormat.RAM_SECTION_NAME -> ramStart(section, start);
-      case DirtyBitmapSection.NAME -> {
-        iterable.put(section.sectionId(), section.name());
-        keepDirtyBitmap(section, section.sectionId());
-      }
+      case DirtyBitmapSection.NAME -> keepDirtyBitmap(section, section.sectionId());
       default ->
           throw new StreamFormatException(
               "section '" + section.name() + "' is saved in parts: its data cannot be delimited",
@@ -240,7 +246,6 @@ final class MainStream {
     RamBlockTable announced = RamListReader.read(records, decoder, commands.mayNamePageSizes());
     table = announced;
     ramSectionId = section.sectionId();
-    iterable.put(ramSectionId, section.name());
     receiver.ramAnnounced(ramSectionId, announced);
     observer.ramAnnounced(announced);
     pages = newDecoder(announced);
@@ -282,8 +287,7 @@ final class MainStream {
   }
 
   private void sectionPart(int sectionId, StreamRecord record, long start) throws IOException {
-    String name = iterable.get(sectionId);
-    if (name == null || ended.contains(sectionId) || table == null) {
+    if (!sections.isOpen(sectionId) || table == null) {
       throw new StreamFormatException(
           "section %s has not been started, or has ended"
               .formatted(Integer.toUnsignedString(sectionId)),
@@ -309,12 +313,15 @@ final class MainStream {
   private void keepDirtyBitmap(StreamRecord record, int sectionId) throws IOException {
     byte[] payload = DirtyBitmapSection.read(records, MAX_KEPT_BYTES);
     footer(sectionId);
+    if (sections.isBroken(sectionId)) {
+      return;
+    }
     keep(record, new StreamEncoder().record(record).bytes(payload).footer(sectionId).toByteArray());
   }
 
   private void earlySection(SectionFull section) throws IOException {
     in.skipTo(records.offsetBytes());
-    byte[] rest = EarlySection.read(in, section.sectionId(), MAX_EARLY_BYTES);
+    byte[] rest = EarlySection.read(in, section.sectionId());
     records.seek(in.offsetBytes());
     keep(section, new StreamEncoder().record(section).bytes(rest).toByteArray());
   }
@@ -356,7 +363,7 @@ final class MainStream {
     if (!isSwitchedOver()) {
       throw new StreamFormatException("the stream ends without device state", start);
     }
-    if (!ended.containsAll(iterable.keySet())) {
+    if (!sections.open().isEmpty()) {
       throw new StreamFormatException("the stream ends before its sections do", start);
     }
     receiver.ended(new byte[0]);

@@ -64,6 +64,12 @@ public interface MigrationReceiver {
   void switchedOver(byte[] deviceSections, Map<Integer, String> sections) throws IOException;
 
   /**
+   * A part of a section may have been lost with a connection: what was kept of it is worth nothing,
+   * and no more of it is handed over.
+   */
+  default void broken(int sectionId) {}
+
+  /**
    * Which pages of a block have arrived: bit {@code i & 63} of word {@code i >>> 6} is target page
    * {@code i}.
    */

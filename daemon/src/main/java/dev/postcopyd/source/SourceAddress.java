@@ -3,6 +3,8 @@ package dev.postcopyd.source;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.SocketListener;
 import dev.postcopyd.posix.StreamSocket;
+import dev.postcopyd.tls.TlsCredentials;
+import dev.postcopyd.tls.TlsTunnel;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
@@ -47,13 +49,28 @@ public sealed interface SourceAddress {
   /** Gives back what the address holds, if it is not going to be opened. */
   default void discard() {}
 
+  /** The place alone. */
+  default SourceAddress place() {
+    return this;
+  }
+
+  /** This place, secured if and as another address is. */
+  default SourceAddress securedLike(SourceAddress other) {
+    return other instanceof Secured secured ? secured(secured.credentials) : this;
+  }
+
+  /** The same place, where sources are to speak TLS. */
+  default SourceAddress secured(TlsCredentials credentials) {
+    return new Secured(this, credentials);
+  }
+
   /** A TCP socket; port 0 lets the kernel choose. */
   record Tcp(String host, int port) implements SourceAddress {
     @Override
     public Open open() throws IOException {
       InetSocketAddress address =
           host.isEmpty() ? new InetSocketAddress(port) : new InetSocketAddress(host, port);
-      return new Open(SocketListener.tcp(address), null);
+      return new Open(SocketListener.tcp(address), null, null);
     }
 
     @Override
@@ -66,7 +83,7 @@ public sealed interface SourceAddress {
   record Unix(Path path) implements SourceAddress {
     @Override
     public Open open() throws IOException {
-      return new Open(SocketListener.unix(path), null);
+      return new Open(SocketListener.unix(path), null, null);
     }
 
     @Override
@@ -79,7 +96,7 @@ public sealed interface SourceAddress {
   record Connected(int fd, String name) implements SourceAddress {
     @Override
     public Open open() throws IOException {
-      return new Open(null, StreamSocket.adopt(fd, "fd:" + name));
+      return new Open(null, StreamSocket.adopt(fd, "fd:" + name), null);
     }
 
     @Override
@@ -90,6 +107,34 @@ public sealed interface SourceAddress {
     @Override
     public String toString() {
       return "fd:" + name;
+    }
+  }
+
+  /** Another address, whose connections are encrypted. */
+  record Secured(SourceAddress address, TlsCredentials credentials) implements SourceAddress {
+    @Override
+    public Open open() throws IOException {
+      if (address instanceof Connected connected) {
+        String name = connected.toString();
+        int fd = TlsTunnel.accept(connected.fd, name, credentials);
+        return new Open(null, StreamSocket.adopt(fd, name), credentials);
+      }
+      return new Open(address.open().listener(), null, credentials);
+    }
+
+    @Override
+    public SourceAddress place() {
+      return address;
+    }
+
+    @Override
+    public void discard() {
+      address.discard();
+    }
+
+    @Override
+    public String toString() {
+      return address.toString();
     }
   }
 
@@ -110,10 +155,21 @@ public sealed interface SourceAddress {
   final class Open implements AutoCloseable {
     private final @Nullable SocketListener listener;
     private final @Nullable StreamSocket connected;
+    private final @Nullable TlsCredentials credentials;
 
-    Open(@Nullable SocketListener listener, @Nullable StreamSocket connected) {
+    Open(
+        @Nullable SocketListener listener,
+        @Nullable StreamSocket connected,
+        @Nullable TlsCredentials credentials) {
       this.listener = listener;
       this.connected = connected;
+      this.credentials = credentials;
+    }
+
+    /** A connection that has been accepted, as one that a migration is read from. */
+    StreamSocket take(int fd, String name) throws IOException {
+      return StreamSocket.adopt(
+          credentials == null ? fd : TlsTunnel.accept(fd, name, credentials), name);
     }
 
     @Nullable SocketListener listener() {

@@ -25,6 +25,12 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
   /** Nothing but short messages goes back. */
   private static final int TCP_UNSENT_BYTES = 16 << 10;
 
+  /**
+   * How long a connection has for what tells what it is, and a main one for its machine. A source
+   * sends it at once; whoever does not must not keep others from coming.
+   */
+  static final long BEGINNING_NANOS = 10_000_000_000L;
+
   /** The source closes at once when it has heard that all is well. */
   private static final long END_PATIENCE_NANOS = 5_000_000_000L;
 
@@ -34,6 +40,11 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
   private final Thread thread;
   private MigrationReceiver.@Nullable Channel channel;
   private boolean closed;
+
+  /** When what is being read must have come; none later than the beginning has a limit. */
+  private long deadlineNanos;
+
+  private boolean hasDeadline;
 
   SourceConnection(SourceSession session, StreamSocket socket, int number) {
     this.session = session;
@@ -48,69 +59,6 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
 
     LostException(IOException cause) {
       super(cause.getMessage(), cause);
-    }
-  }
-
-  void start() {
-    thread.start();
-  }
-
-  /** The way back on this connection. */
-  ReturnPath path() {
-    return path;
-  }
-
-  /** Ends what the thread waits for. */
-  void shutdown() {
-    socket.shutdown();
-  }
-
-  void join() {
-    join(thread);
-  }
-
-  private void run() {
-    StreamSocket.prepareThread();
-    try {
-      if (socket.isTcp()) {
-        socket.prepareTcp(TCP_UNSENT_BYTES);
-      }
-      MigrationReceiver.Channel of = session.receiver().openChannel();
-      channel = of;
-      PageBuffer first = of.exchange(null, 0, 0);
-      ChannelInput in = new ChannelInput(this::receive, first, of);
-      read(in, of);
-      of.close();
-    } catch (ChannelEndedException e) {
-      closeChannel();
-      session.fail(String.valueOf(e.getMessage()), true);
-    } catch (LostException e) {
-      closeChannel();
-      session.fail("the connection is lost: " + e.getMessage(), true);
-    } catch (IOException e) {
-      closeChannel();
-      session.fail(String.valueOf(e.getMessage()), false);
-    } catch (RuntimeException | Error e) {
-      log.error("a channel was stopped by a bug", e);
-      closeChannel();
-      session.fail("internal error: " + e, false);
-    }
-  }
-
-  private void closeChannel() {
-    MigrationReceiver.Channel of = channel;
-    if (of != null) {
-      of.close();
-    }
-  }
-
-  private long receive(long address, long lengthBytes) throws IOException {
-    try {
-      long count = socket.receive(address, lengthBytes);
-      session.received(count);
-      return count;
-    } catch (IOException e) {
-      throw new LostException(e);
     }
   }
 
@@ -136,30 +84,141 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     }
   }
 
-  private void read(ChannelInput in, MigrationReceiver.Channel of) throws IOException {
-    if (!in.fill()) {
-      if (session.isListening()) {
-        log.debug("a connection has ended that never said anything socket={}", socket.name());
-        return;
-      }
-      throw new LostException(new IOException("the connection ended before anything had come"));
+  void start() {
+    thread.start();
+  }
+
+  /** The way back on this connection. */
+  ReturnPath path() {
+    return path;
+  }
+
+  /** Ends what the thread waits for. */
+  void shutdown() {
+    socket.shutdown();
+  }
+
+  void join() {
+    join(thread);
+  }
+
+  private void run() {
+    StreamSocket.prepareThread();
+    boolean ofUse = true;
+    try {
+      ofUse = isPrepared() && saysSomething() && read();
+      closeChannel();
+    } catch (ChannelEndedException e) {
+      closeChannel();
+      session.fail(String.valueOf(e.getMessage()), true);
+    } catch (LostException e) {
+      closeChannel();
+      session.fail("the connection is lost: " + e.getMessage(), true);
+    } catch (IOException e) {
+      closeChannel();
+      session.fail(String.valueOf(e.getMessage()), false);
+    } catch (RuntimeException | Error e) {
+      log.error("a channel was stopped by a bug", e);
+      closeChannel();
+      session.fail("internal error: " + e, false);
     }
-    int magic = in.bytes().getInt(in.require(MAGIC_BYTES, "the first bytes of a connection"));
-    if (magic == StreamFormat.MAGIC && !session.isRecovery()) {
-      readMain(in, of);
-    } else if (magic == MultifdDecoder.MAGIC && !session.isRecovery()) {
-      readMultifd(in, of);
-    } else if (session.isRecovery() && magic >>> 24 == StreamFormat.TYPE_COMMAND) {
-      readMain(in, of);
-    } else {
-      readUrgent(in, of, magic);
+    if (!ofUse) {
+      session.leave(this);
     }
   }
 
-  private void readMain(ChannelInput in, MigrationReceiver.Channel of) throws IOException {
+  private boolean isPrepared() throws IOException {
+    try {
+      if (socket.isTcp()) {
+        socket.prepareTcp(TCP_UNSENT_BYTES);
+      }
+      return true;
+    } catch (IOException e) {
+      if (!session.isListening()) {
+        throw e;
+      }
+      log.debug("a connection was gone at once socket={}", socket.name(), e);
+      return false;
+    }
+  }
+
+  /**
+   * Waits for the first byte, without memory to receive it into: where anybody may connect, many
+   * may do so that say nothing. Only the one connection for urgent pages has a right to silence.
+   */
+  private boolean saysSomething() throws IOException {
+    if (!session.isListening()) {
+      return true;
+    }
+    hasDeadline = true;
+    long patienceNanos = session.beginningNanos();
+    deadlineNanos = System.nanoTime() + patienceNanos;
+    if (!socket.isQuietFor(patienceNanos)) {
+      return true;
+    }
+    if (session.mayBeSilent()) {
+      hasDeadline = false;
+      return !socket.isQuietFor(-1);
+    }
+    log.debug("a connection that says nothing is closed socket={}", socket.name());
+    return false;
+  }
+
+  private void closeChannel() {
+    MigrationReceiver.Channel of = channel;
+    if (of != null) {
+      of.close();
+    }
+  }
+
+  private long receive(long address, long lengthBytes) throws IOException {
+    try {
+      if (hasDeadline && socket.isQuietFor(Math.max(0, deadlineNanos - System.nanoTime()))) {
+        throw new IOException(
+            "nothing has come for %.1f s where a migration begins"
+                .formatted(session.beginningNanos() / 1e9));
+      }
+      long count = socket.receive(address, lengthBytes);
+      session.received(count);
+      return count;
+    } catch (IOException e) {
+      throw new LostException(e);
+    }
+  }
+
+  /** Reads all of it; answers whether it had to do with this migration. */
+  private boolean read() throws IOException {
+    MigrationReceiver.Channel of = session.receiver().openChannel();
+    channel = of;
+    ChannelInput in = new ChannelInput(this::receive, of.exchange(null, 0, 0), of);
+    int magic;
+    try {
+      magic = in.bytes().getInt(in.require(MAGIC_BYTES, "the first bytes of a connection"));
+    } catch (ChannelEndedException | LostException e) {
+      if (!session.isListening()) {
+        throw e;
+      }
+      log.debug("a connection has ended that never said what it is socket={}", socket.name(), e);
+      return false;
+    }
+    boolean isMain =
+        session.isRecovery()
+            ? magic >>> 24 == StreamFormat.TYPE_COMMAND
+            : magic == StreamFormat.MAGIC;
+    if (isMain) {
+      return readMain(in, of);
+    }
+    hasDeadline = false;
+    if (magic == MultifdDecoder.MAGIC && !session.isRecovery()) {
+      readMultifd(in, of);
+      return true;
+    }
+    return readUrgent(in, of, magic);
+  }
+
+  private boolean readMain(ChannelInput in, MigrationReceiver.Channel of) throws IOException {
     if (!session.becomeMain(this)) {
-      refuse("a second main channel has connected");
-      return;
+      return refuse("a second main channel has connected");
     }
     MainStream stream = session.openStream(this, in, of);
     if (session.isRecovery()) {
@@ -168,18 +227,20 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     } else {
       stream.readHeader();
     }
+    hasDeadline = false;
     stream.read(path, socket::isQuietFor);
     of.flush();
     session.endOfStream();
+    return true;
   }
 
   /** A connection that is of no use to this migration, and no harm if others may come. */
-  private void refuse(String problem) throws IOException {
+  private boolean refuse(String problem) throws IOException {
     if (!session.isListening()) {
       throw new IOException(problem);
     }
     log.warn("{}: it is closed socket={}", problem, socket.name());
-    socket.shutdown();
+    return false;
   }
 
   private void readMultifd(ChannelInput in, MigrationReceiver.Channel of) throws IOException {
@@ -198,12 +259,11 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     session.barrier().closed();
   }
 
-  private void readUrgent(ChannelInput in, MigrationReceiver.Channel of, int magic)
+  private boolean readUrgent(ChannelInput in, MigrationReceiver.Channel of, int magic)
       throws IOException {
     MainStream main = session.stream();
     if (main == null || !main.isSwitchedOver()) {
-      refuse("a connection begins with 0x%08x, which is no migration".formatted(magic));
-      return;
+      return refuse("a connection begins with 0x%08x, which is no migration".formatted(magic));
     }
     RamRecordDecoder pages = new RamRecordDecoder(in, session.awaitTable("urgent pages"), of, true);
     pages.forbidDeltas();
@@ -214,6 +274,7 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     } else {
       session.urgentChannel(SourceSession.UrgentChannel.ENDED);
     }
+    return true;
   }
 
   @Override
@@ -228,22 +289,27 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
 
   @Override
   public void resumed() {
-    session.owner().resumed();
+    session.hasResumed();
   }
 
   /** Reads on until the end of the connection, or for a while. */
   void awaitEnd() {
     try (PageBuffer scratch = new PageBuffer()) {
       long deadline = System.nanoTime() + END_PATIENCE_NANOS;
-      boolean more = true;
-      while (more) {
-        more =
-            !socket.isQuietFor(Math.max(0, deadline - System.nanoTime()))
-                && socket.receive(scratch.address(), PageBuffer.BYTES) > 0;
+      long left = END_PATIENCE_NANOS;
+      while (left > 0
+          && !socket.isQuietFor(left)
+          && socket.receive(scratch.address(), PageBuffer.BYTES) > 0) {
+        left = deadline - System.nanoTime();
       }
     } catch (IOException e) {
       log.debug("the source has gone", e);
     }
+  }
+
+  /** Ends a connection that nobody knows any more, on its own thread. */
+  void closeSocket() {
+    socket.close();
   }
 
   /** Waits for the thread, whose connection has been shut down. */

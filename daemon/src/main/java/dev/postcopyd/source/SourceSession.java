@@ -1,14 +1,11 @@
 package dev.postcopyd.source;
 
 import dev.postcopyd.page.RamBlockTable;
-import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.SocketListener;
 import dev.postcopyd.posix.StreamSocket;
 import dev.postcopyd.stream.ChannelInput;
 import dev.postcopyd.stream.ReturnPathMessage;
 import java.io.IOException;
-import java.util.ArrayList;
-import java.util.List;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.atomic.LongAdder;
@@ -27,22 +24,20 @@ import org.slf4j.LoggerFactory;
 public final class SourceSession implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(SourceSession.class);
 
-  /** QEMU's limit of multifd channels, the main one and the one for urgent pages. */
-  private static final int MAX_CONNECTIONS = 257;
-
   private final Owner owner;
   private final MigrationReceiver receiver;
   private final MultifdBarrier barrier;
+  private final SourceAddress.Open address;
   private final @Nullable SocketListener listener;
   private final @Nullable SourceSession previous;
   private final LongAdder transferredBytes;
+  private final AnnouncedRam ram = new AnnouncedRam();
   private final AtomicReference<@Nullable String> end = new AtomicReference<>();
-  private final List<SourceConnection> connections = new ArrayList<>();
+  private final OpenConnections connections = new OpenConnections();
+  private final AtomicReference<@Nullable SourceConnection> main = new AtomicReference<>();
   private final Thread acceptor =
       Thread.ofPlatform().name("source-accept").daemon().unstarted(this::accept);
-  private volatile @Nullable SourceConnection main;
   private volatile @Nullable MainStream stream;
-  private volatile @Nullable RamBlockTable table;
   private MainStream.@Nullable Switched restored;
   private volatile boolean ended;
   private volatile UrgentChannel urgentChannel = UrgentChannel.NONE;
@@ -58,6 +53,9 @@ public final class SourceSession implements AutoCloseable {
     /** It has brought all. */
     ENDED
   }
+
+  private volatile boolean resumed;
+  private volatile long beginningNanos = SourceConnection.BEGINNING_NANOS;
 
   /** Is told how the migration goes on, on threads of the session. */
   public interface Owner {
@@ -87,16 +85,17 @@ public final class SourceSession implements AutoCloseable {
       Owner owner,
       MigrationReceiver receiver,
       MultifdBarrier barrier,
-      @Nullable SocketListener listener,
+      SourceAddress.Open address,
       @Nullable SourceSession previous) {
     this.owner = owner;
     this.receiver = receiver;
     this.barrier = barrier;
-    this.listener = listener;
+    this.address = address;
+    this.listener = address.listener();
     this.previous = previous;
     this.transferredBytes = previous == null ? new LongAdder() : previous.transferredBytes;
     if (previous != null) {
-      table = previous.table;
+      ram.announce(previous.ram.table());
     }
   }
 
@@ -110,9 +109,8 @@ public final class SourceSession implements AutoCloseable {
       SourceAddress.Open address, int multifdChannels, MigrationReceiver receiver, Owner owner)
       throws IOException {
     SourceSession session =
-        new SourceSession(
-            owner, receiver, new MultifdBarrier(multifdChannels), address.listener(), null);
-    address.connected().ifPresent(session::add);
+        new SourceSession(owner, receiver, new MultifdBarrier(multifdChannels), address, null);
+    address.connected().ifPresent(socket -> session.add(socket));
     return session;
   }
 
@@ -130,29 +128,41 @@ public final class SourceSession implements AutoCloseable {
       MigrationReceiver receiver,
       Owner owner) {
     SourceSession session =
-        new SourceSession(owner, receiver, new MultifdBarrier(0), address.listener(), null);
+        new SourceSession(owner, receiver, new MultifdBarrier(0), address, null);
     session.restored = new MainStream.Switched(table, ramSectionId, sections);
-    session.table = table;
-    address.connected().ifPresent(session::add);
+    session.ram.announce(table);
+    address.connected().ifPresent(socket -> session.add(socket));
     return session;
   }
 
   /** A session that goes on where this one, which has been closed, was interrupted. */
   public SourceSession next(SourceAddress.Open address) {
-    SourceSession session = new SourceSession(owner, receiver, barrier, address.listener(), this);
+    SourceSession session = new SourceSession(owner, receiver, barrier, address, this);
     session.restored = restored;
-    address.connected().ifPresent(session::add);
+    address.connected().ifPresent(socket -> session.add(socket));
     return session;
   }
 
   public void start() {
     // First what is here already: what is accepted is started by whoever accepts it.
-    synchronized (connections) {
-      connections.forEach(SourceConnection::start);
-    }
+    connections.startAll();
     if (listener != null) {
       acceptor.start();
     }
+  }
+
+  /** How long connections have for saying what they are. */
+  void beginWithin(long nanos) {
+    beginningNanos = nanos;
+  }
+
+  long beginningNanos() {
+    return beginningNanos;
+  }
+
+  /** How many there are. */
+  int connections() {
+    return connections.all().size();
   }
 
   /** Bytes received, of all connections of the migration. */
@@ -162,7 +172,7 @@ public final class SourceSession implements AutoCloseable {
 
   /** Where pages are asked for; only once the guest has been switched over. */
   public PageRequests pageRequests() {
-    SourceConnection to = main;
+    SourceConnection to = main.get();
     if (to == null) {
       throw new IllegalStateException("no source has connected");
     }
@@ -173,9 +183,7 @@ public final class SourceSession implements AutoCloseable {
   public UrgentChannel urgentChannel() {
     UrgentChannel known = urgentChannel;
     if (known == UrgentChannel.NONE) {
-      synchronized (connections) {
-        return connections.size() > 1 ? UrgentChannel.SILENT : UrgentChannel.NONE;
-      }
+      return connections.all().size() > 1 ? UrgentChannel.SILENT : UrgentChannel.NONE;
     }
     return known;
   }
@@ -186,7 +194,7 @@ public final class SourceSession implements AutoCloseable {
 
   /** Whether a source has connected, so that the migration has begun. */
   public boolean isConnected() {
-    return main != null;
+    return main.get() != null;
   }
 
   private void accept() {
@@ -197,14 +205,7 @@ public final class SourceSession implements AutoCloseable {
         if (fd < 0) {
           return;
         }
-        synchronized (connections) {
-          if (connections.size() == MAX_CONNECTIONS || end.get() != null) {
-            log.warn("a connection too many is closed socket={}", from.name());
-            FileDescriptors.close(fd);
-            continue;
-          }
-          add(StreamSocket.adopt(fd, from.name())).start();
-        }
+        take(fd, from.name());
       }
     } catch (IOException e) {
       fail("connections can no longer be accepted: " + e.getMessage(), false);
@@ -215,6 +216,24 @@ public final class SourceSession implements AutoCloseable {
     }
   }
 
+  /** One that is gone already is nobody's trouble. */
+  private void take(int fd, String name) {
+    StreamSocket socket;
+    try {
+      socket = address.take(fd, name);
+    } catch (IOException e) {
+      log.warn("a connection can't be taken socket={}: {}", name, e.getMessage());
+      return;
+    }
+    SourceConnection connection = add(socket);
+    if (connection == null) {
+      log.warn("a connection too many is closed socket={}", name);
+      socket.close();
+    } else {
+      connection.start();
+    }
+  }
+
   /** Returns when the address can be listened on by somebody else, which is soon after an end. */
   public void awaitNotListening() {
     if (end.get() != null) {
@@ -222,12 +241,8 @@ public final class SourceSession implements AutoCloseable {
     }
   }
 
-  private SourceConnection add(StreamSocket socket) {
-    synchronized (connections) {
-      SourceConnection connection = new SourceConnection(this, socket, connections.size());
-      connections.add(connection);
-      return connection;
-    }
+  private @Nullable SourceConnection add(StreamSocket socket) {
+    return connections.add(number -> new SourceConnection(this, socket, number));
   }
 
   /** A connection has failed; one that belongs to a switched-over guest can be gone on with. */
@@ -236,7 +251,9 @@ public final class SourceSession implements AutoCloseable {
       return;
     }
     MainStream of = stream;
-    boolean recoverable = lost && (isRecovery() || (of != null && of.isSwitchedOver()));
+    // What comes to a place of recovery may be no source at all: that costs nobody his guest.
+    boolean recoverable =
+        isRecovery() ? lost || !resumed : lost && of != null && of.isSwitchedOver();
     if (!recoverable) {
       refuse();
     }
@@ -250,7 +267,7 @@ public final class SourceSession implements AutoCloseable {
 
   /** Tells the source that its guest is not taken: it goes on with it. */
   private void refuse() {
-    SourceConnection to = main;
+    SourceConnection to = main.get();
     if (to != null) {
       try {
         // Who does not read what is said does not hold up the end.
@@ -265,7 +282,7 @@ public final class SourceSession implements AutoCloseable {
    * The last word: that everything is where it has to be. Afterwards the source gives its guest up.
    */
   public void finish() throws IOException {
-    SourceConnection to = main;
+    SourceConnection to = main.get();
     if (to != null) {
       to.path().send(new ReturnPathMessage.Shut(0));
     }
@@ -277,21 +294,15 @@ public final class SourceSession implements AutoCloseable {
    * nothing more to bring; both stay open until the source has heard the last word.
    */
   public void awaitPages() {
-    SourceConnection last = main;
+    SourceConnection last = main.get();
     if (last != null) {
       last.join();
     }
   }
 
-  private List<SourceConnection> all() {
-    synchronized (connections) {
-      return List.copyOf(connections);
-    }
-  }
-
   /** Waits for a moment until the source has closed its connections, having heard the last word. */
   public void awaitEnd() {
-    SourceConnection to = main;
+    SourceConnection to = main.get();
     if (to != null) {
       to.awaitEnd();
     }
@@ -316,9 +327,7 @@ public final class SourceSession implements AutoCloseable {
     if (from != null) {
       from.stop();
     }
-    synchronized (connections) {
-      connections.forEach(SourceConnection::shutdown);
-    }
+    connections.shutDown();
   }
 
   @Override
@@ -326,7 +335,7 @@ public final class SourceSession implements AutoCloseable {
     end.compareAndSet(null, "the migration has ended");
     shutDown("the migration has ended");
     SourceConnection.join(acceptor);
-    all().forEach(SourceConnection::close);
+    connections.all().forEach(SourceConnection::close);
     if (listener != null) {
       listener.close();
     }
@@ -355,6 +364,23 @@ public final class SourceSession implements AutoCloseable {
     return listener != null;
   }
 
+  /** Whether one more may wait for pages that are asked for, and say nothing until then. */
+  boolean mayBeSilent() {
+    MainStream of = stream;
+    return of != null && of.mayBringUrgentPages() && connections.mayBeSilent();
+  }
+
+  /** A connection was of no use: what it held is given back, so that others may come. */
+  void leave(SourceConnection connection) {
+    connections.leave(connection);
+  }
+
+  /** The source has been told what has come, and goes on. */
+  void hasResumed() {
+    resumed = true;
+    owner.resumed();
+  }
+
   /** Whether the source has been heard before. */
   boolean isRecovery() {
     return previous != null || restored != null;
@@ -367,13 +393,7 @@ public final class SourceSession implements AutoCloseable {
 
   /** Makes a connection the main channel; false if there is one already. */
   boolean becomeMain(SourceConnection connection) {
-    synchronized (connections) {
-      if (main != null) {
-        return false;
-      }
-      main = connection;
-      return true;
-    }
+    return main.compareAndSet(null, connection);
   }
 
   /** What reads the main channel: a new stream, or the one that was interrupted. */
@@ -395,30 +415,13 @@ public final class SourceSession implements AutoCloseable {
   }
 
   void announce(RamBlockTable announced) {
-    synchronized (connections) {
-      table = announced;
-      connections.notifyAll();
-    }
+    ram.announce(announced);
     owner.ramAnnounced(announced);
   }
 
   /** A channel with pages may be read before the main one has got so far. */
   RamBlockTable awaitTable(String what) throws IOException {
-    synchronized (connections) {
-      while (table == null && end.get() == null) {
-        try {
-          connections.wait(100);
-        } catch (InterruptedException e) {
-          Thread.currentThread().interrupt();
-          throw new IOException("interrupted", e);
-        }
-      }
-    }
-    RamBlockTable known = table;
-    if (known == null) {
-      throw new IOException(what + " have come, but no RAM list");
-    }
-    return known;
+    return ram.await(what, () -> end.get() != null);
   }
 
   /** The main channel has been read to its end. */

@@ -29,8 +29,8 @@ final class StreamCommands {
 
   private final MainStream stream;
   private final MigrationReceiver receiver;
-  private boolean advised;
-  private boolean switchedOver;
+  private volatile boolean advised;
+  private volatile boolean switchedOver;
   private long hostPageSizes;
 
   StreamCommands(MainStream stream, MigrationReceiver receiver) {
@@ -46,6 +46,11 @@ final class StreamCommands {
 
   boolean isSwitchedOver() {
     return switchedOver;
+  }
+
+  /** Whether the source may switch its guest over. */
+  boolean isAdvised() {
+    return advised;
   }
 
   /** Whether the RAM list may hold page sizes: if the source has said that there are others. */
@@ -142,6 +147,8 @@ final class StreamCommands {
                     range.lengthBytes(), range.startBytes(), block.name(), block.usedLengthBytes()),
             start);
       }
+      // Behind what came before it.
+      stream.channel().flush();
       receiver.discarded(block, range.startBytes(), range.lengthBytes());
     }
   }
@@ -172,8 +179,9 @@ final class StreamCommands {
     stream.channel().flush();
     stream.excludeMultifd();
     receiver.switchedOver(Arrays.copyOfRange(bytes, from, to), stream.openSections());
-    switchedOver = true;
+    // First it is told: what is lost from now on is a guest's that has been switched over.
     stream.switchedOver();
+    switchedOver = true;
     if (pong >= 0) {
       path.send(new ReturnPathMessage.Pong(pong));
     }

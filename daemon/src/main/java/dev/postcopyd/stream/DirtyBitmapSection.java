@@ -67,6 +67,11 @@ public final class DirtyBitmapSection {
     }
   }
 
+  /** Goes on behind the payload of one section. */
+  public static void skip(StreamInput in, int maxBytes) throws IOException {
+    byte[] _ = read(in, maxBytes);
+  }
+
   private static void chunk(StreamInput in, StreamEncoder copy, int flags) throws IOException {
     if ((flags & START) != 0) {
       copy.be32(in.readBe32("granularity")).u8(in.readU8("bitmap flags"));

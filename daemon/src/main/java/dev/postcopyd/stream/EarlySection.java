@@ -12,6 +12,9 @@ import java.nio.ByteBuffer;
  * stream refused behind it. Stateless.
  */
 public final class EarlySection {
+  /** How long one may be; a virtio-mem's has some hundred bytes and its plugged bitmap. */
+  public static final int MAX_BYTES = 256 << 10;
+
   private static final int MAX_SMALL_ID = 0xffff;
 
   /** A footer, and enough of what follows to know it by. */
@@ -20,33 +23,55 @@ public final class EarlySection {
   private EarlySection() {}
 
   /**
-   * Reads payload and footer.
+   * Goes on behind payload and footer of one that stands in a file.
    *
-   * @param maxBytes how long they may be
+   * @throws StreamFormatException if there is no footer
    */
-  public static byte[] read(ChannelInput in, int sectionId, int maxBytes) throws IOException {
+  public static void skip(StreamInput in, int sectionId) throws IOException {
+    long start = in.offsetBytes();
+    int window = (int) Math.min(in.remainingBytes(), MAX_BYTES + LOOK_BYTES);
+    ByteBuffer bytes = ByteBuffer.wrap(in.readBytes(window, "an early section"));
+    for (int length = 0; length <= window - LOOK_BYTES; length++) {
+      if (endsAt(bytes, length, sectionId)) {
+        in.seek(start + length + StreamFormat.FOOTER_BYTES);
+        return;
+      }
+    }
+    throw noFooter(sectionId, start);
+  }
+
+  /** Reads payload and footer of one that comes over a channel. */
+  public static byte[] read(ChannelInput in, int sectionId) throws IOException {
     int length = 0;
     while (true) {
       int at = in.require(length + LOOK_BYTES, "the footer of an early section");
       ByteBuffer bytes = in.bytes();
       int end = in.limit() - LOOK_BYTES - at;
       for (; length <= end; length++) {
-        if (bytes.get(at + length) == StreamFormat.SECTION_FOOTER
-            && bytes.getInt(at + length + 1) == sectionId
-            && canFollow(bytes, at + length + StreamFormat.FOOTER_BYTES)) {
+        if (endsAt(bytes, at + length, sectionId)) {
           byte[] section = new byte[length + StreamFormat.FOOTER_BYTES];
           bytes.get(at, section);
           in.skip(section.length);
           return section;
         }
       }
-      if (length > maxBytes) {
-        throw new StreamFormatException(
-            "section %s has no footer within %d bytes"
-                .formatted(Integer.toUnsignedString(sectionId), maxBytes),
-            in.offsetBytes());
+      if (length > MAX_BYTES) {
+        throw noFooter(sectionId, in.offsetBytes());
       }
     }
+  }
+
+  private static boolean endsAt(ByteBuffer bytes, int at, int sectionId) {
+    return bytes.get(at) == StreamFormat.SECTION_FOOTER
+        && bytes.getInt(at + 1) == sectionId
+        && canFollow(bytes, at + StreamFormat.FOOTER_BYTES);
+  }
+
+  private static StreamFormatException noFooter(int sectionId, long offsetBytes) {
+    return new StreamFormatException(
+        "early section %s has no footer within %d bytes"
+            .formatted(Integer.toUnsignedString(sectionId), MAX_BYTES),
+        offsetBytes);
   }
 
   private static boolean canFollow(ByteBuffer bytes, int at) {

@@ -62,7 +62,7 @@ class GuestSpecTest {
         "uffd:/s,max-guests=0 | at least 1",
         "uffd:/s,preempt=on | unknown option 'preempt'; there are mode=0600",
         "file: | expected file:PATH",
-        "file:/s,preempt=on | unknown option 'preempt'; there is spill=DIR",
+        "file:/s,preempt=on | unknown option 'preempt'; there are spill=DIR",
         "qemux | unknown kind of guest"
       })
   void whatMakesNoSenseIsRefused(String text, String expected) {

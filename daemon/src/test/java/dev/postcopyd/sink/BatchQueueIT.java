@@ -22,7 +22,7 @@ class BatchQueueIT {
   @TempDir Path directory;
 
   private BatchQueue queue(long spillBytes) {
-    return new BatchQueue(MEMORY_BYTES, spillBytes, new SpillFile(directory));
+    return new BatchQueue(MEMORY_BYTES, new SpillFile(directory, spillBytes));
   }
 
   /** A batch of one page, whose bytes say which it is. */
@@ -38,11 +38,8 @@ class BatchQueueIT {
   }
 
   private static int take(BatchQueue queue, PageBuffer back) throws IOException {
-    PageBatch batch = Objects.requireNonNull(queue.next());
+    PageBatch batch = Objects.requireNonNull(queue.next(back));
     SharedBuffer shared = batch.buffer;
-    if (shared == null) {
-      queue.readBack(batch, back);
-    }
     PageBuffer buffer = shared == null ? back : shared.memory;
     int number = (int) batch.firstPage(0);
     assertThat(batch.position(0)).isEqualTo(8 + number * 4104);
@@ -66,7 +63,7 @@ class BatchQueueIT {
         }
       }
       queue.finish();
-      assertThat(queue.next()).isNull();
+      assertThat(queue.next(back)).isNull();
       try (Stream<Path> files = Files.list(directory)) {
         assertThat(files).as("the file has no name").isEmpty();
       }
@@ -102,7 +99,8 @@ class BatchQueueIT {
   @Test
   @Timeout(value = 20, unit = TimeUnit.SECONDS)
   void stopEndsWhoeverWaits() throws IOException {
-    try (BatchQueue queue = queue(0)) {
+    try (BatchQueue queue = queue(0);
+        PageBuffer back = new PageBuffer()) {
       for (int i = 0; i < 4; i++) {
         put(queue, i);
       }
@@ -116,7 +114,61 @@ class BatchQueueIT {
             queue.stop();
           });
       assertThatThrownBy(() -> put(queue, 4)).hasMessageContaining("no longer being written");
-      assertThat(queue.next()).isNull();
+      assertThat(queue.next(back)).isNull();
+    }
+  }
+
+  /** A list without bytes has its size, too: none waits in memory without end. */
+  @Test
+  @Timeout(value = 20, unit = TimeUnit.SECONDS)
+  void zeroPagesAloneSpillAsWell() throws IOException {
+    try (BatchQueue queue = queue(1 << 30);
+        PageBuffer back = new PageBuffer()) {
+      for (int i = 0; i < BATCHES; i++) {
+        PageBatch batch = queue.takeBatch();
+        for (int run = 0; !batch.isFull(); run++) {
+          batch.add(PageBatch.Kind.ZERO, i, 2L * run, 1 + run, -1, 0, 0);
+        }
+        queue.put(batch);
+      }
+      for (int i = 0; i < BATCHES; i++) {
+        PageBatch batch = Objects.requireNonNull(queue.next(back));
+        assertThat(batch.spilled).isEqualTo(i >= 4);
+        assertThat(batch.isFull()).isTrue();
+        for (int run = 0; run < batch.runs(); run++) {
+          assertThat(batch.kind(run)).isEqualTo(PageBatch.Kind.ZERO);
+          assertThat(batch.block(run)).isEqualTo(i);
+          assertThat(batch.firstPage(run)).isEqualTo(2L * run);
+          assertThat(batch.count(run)).isEqualTo(1 + run);
+        }
+        queue.recycle(batch);
+      }
+    }
+  }
+
+  /** No room for the file, or no place for it at all: the receiver waits, and nothing is lost. */
+  @Test
+  @Timeout(value = 20, unit = TimeUnit.SECONDS)
+  void receiverWaitsWhenTheFileCannotBe() throws Exception {
+    for (Path place : new Path[] {directory.resolve("nowhere"), Path.of("/dev/full/x")}) {
+      try (BatchQueue queue = new BatchQueue(MEMORY_BYTES, new SpillFile(place, 1 << 30));
+          PageBuffer back = new PageBuffer()) {
+        Thread receiver =
+            Thread.ofPlatform()
+                .start(() -> {
+                  try {
+                    for (int i = 0; i < BATCHES; i++) {
+                      put(queue, i);
+                    }
+                  } catch (IOException e) {
+                    throw new AssertionError(e);
+                  }
+                });
+        for (int i = 0; i < BATCHES; i++) {
+          assertThat(take(queue, back)).isEqualTo(i);
+        }
+        receiver.join();
+      }
     }
   }
 }

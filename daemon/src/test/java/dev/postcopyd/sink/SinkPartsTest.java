@@ -1,12 +1,16 @@
 package dev.postcopyd.sink;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.postcopyd.page.PageSet;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
+import dev.postcopyd.stream.OpaqueTail;
+import dev.postcopyd.stream.StreamFormatException;
 import dev.postcopyd.stream.XbzrleDelta;
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
 import org.junit.jupiter.api.Test;
@@ -29,6 +33,19 @@ class SinkPartsTest {
     arrived.remove(second.firstPageIndex() + 61, 70 - 61);
     assertThat(arrived.count()).isEqualTo(1);
     assertThat(arrived.of(second)).containsExactly(0x1000000000000000L, 0);
+  }
+
+  /** Whoever sends without end is stopped at the bound, and not by the heap. */
+  @Test
+  void endlessTailIsRefused() throws IOException {
+    OpaqueTail tail = new OpaqueTail(100_000);
+    byte[] piece = new byte[9_999];
+    for (int i = 0; i < 10; i++) {
+      tail.append(piece);
+    }
+    assertThatThrownBy(() -> tail.append(piece))
+        .isInstanceOf(StreamFormatException.class)
+        .hasMessageContaining("more than 100000 bytes is too large");
   }
 
   @Test

@@ -132,6 +132,7 @@ class DeviceStateTest {
         Optional.of(SyntheticSnapshot.MACHINE_TYPE),
         1,
         new byte[0],
+        BesideRam.NONE,
         devices,
         Optional.ofNullable(json).map(text -> text.getBytes(StandardCharsets.US_ASCII)));
   }

@@ -1,6 +1,8 @@
 package dev.postcopyd.posix;
 
 import static dev.postcopyd.posix.abi.PosixConstants.AT_FDCWD;
+import static dev.postcopyd.posix.abi.PosixConstants.LOCK_EX;
+import static dev.postcopyd.posix.abi.PosixConstants.LOCK_NB;
 import static dev.postcopyd.posix.abi.PosixConstants.MFD_CLOEXEC;
 import static dev.postcopyd.posix.abi.PosixConstants.MFD_HUGETLB;
 import static dev.postcopyd.posix.abi.PosixConstants.MFD_HUGE_SHIFT;
@@ -14,6 +16,7 @@ import static dev.postcopyd.posix.abi.PosixConstants.O_RDWR;
 import static dev.postcopyd.posix.abi.PosixConstants.O_TRUNC;
 import static dev.postcopyd.posix.abi.PosixConstants.O_WRONLY;
 import static dev.postcopyd.posix.abi.PosixStructs.IOVEC_SIZEOF;
+import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FLOCK;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FSYNC;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FTRUNCATE;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_MEMFD_CREATE;
@@ -304,6 +307,20 @@ public final class NativeFile implements AutoCloseable {
       MemorySegment.copy(bytes, 0, copy, JAVA_BYTE, 0, bytes.length);
       writeFullyAt(copy.address(), bytes.length, offsetBytes);
     }
+  }
+
+  /**
+   * Locks the file against others that do so, until it is closed; a process that dies lets it go.
+   * Where the file system has no locks there is no protection.
+   *
+   * @return false if somebody else has locked it
+   */
+  public boolean tryLock() {
+    long answer;
+    do {
+      answer = Libc.syscall(SYS_FLOCK, fd(), LOCK_EX | LOCK_NB);
+    } while (answer == -Errno.EINTR);
+    return answer != -Errno.EAGAIN;
   }
 
   /** Sets the length; a longer file reads zeros where it grew. */

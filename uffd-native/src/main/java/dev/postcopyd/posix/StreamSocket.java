@@ -6,6 +6,7 @@ import static dev.postcopyd.posix.abi.PosixConstants.IPPROTO_TCP;
 import static dev.postcopyd.posix.abi.PosixConstants.MSG_DONTWAIT;
 import static dev.postcopyd.posix.abi.PosixConstants.MSG_NOSIGNAL;
 import static dev.postcopyd.posix.abi.PosixConstants.SHUT_RDWR;
+import static dev.postcopyd.posix.abi.PosixConstants.SHUT_WR;
 import static dev.postcopyd.posix.abi.PosixConstants.SOL_SOCKET;
 import static dev.postcopyd.posix.abi.PosixConstants.SO_KEEPALIVE;
 import static dev.postcopyd.posix.abi.PosixConstants.SO_SNDBUF;
@@ -255,6 +256,11 @@ public final class StreamSocket implements AutoCloseable {
   /** Ends the connection in both directions: every call on it returns soon. */
   public void shutdown() {
     long _ = Libc.syscall(SYS_SHUTDOWN, fd, SHUT_RDWR);
+  }
+
+  /** Sends nothing more; the peer reads an end behind what it has been sent. */
+  public void shutdownOutput() {
+    long _ = Libc.syscall(SYS_SHUTDOWN, fd, SHUT_WR);
   }
 
   @Override

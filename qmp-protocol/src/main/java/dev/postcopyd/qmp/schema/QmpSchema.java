@@ -46,6 +46,13 @@ public final class QmpSchema {
     return new QmpSchema(all, events);
   }
 
+  /** This schema with {@link ObjectCommands}. */
+  public QmpSchema withObjects() {
+    List<CommandSpec<?, ?>> all = new ArrayList<>(commands.values());
+    all.addAll(ObjectCommands.ALL);
+    return new QmpSchema(all, events);
+  }
+
   /** Every command, in the order of declaration. */
   public List<CommandSpec<?, ?>> commands() {
     return List.copyOf(commands.values());

@@ -64,6 +64,10 @@ public final class PosixConstants {
   public static final int MADV_POPULATE_READ = 22;
   public static final int MADV_POPULATE_WRITE = 23;
 
+  // asm-generic/fcntl.h
+  public static final int LOCK_EX = 2;
+  public static final int LOCK_NB = 4;
+
   // linux/memfd.h
   public static final int MFD_CLOEXEC = 0x1;
   public static final int MFD_HUGETLB = 0x4;

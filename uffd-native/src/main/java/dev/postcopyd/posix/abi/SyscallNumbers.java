@@ -32,6 +32,7 @@ public final class SyscallNumbers {
   public static final int SYS_SETSOCKOPT = pick(54, 208);
   public static final int SYS_GETSOCKOPT = pick(55, 209);
   public static final int SYS_FCNTL = pick(72, 25);
+  public static final int SYS_FLOCK = pick(73, 32);
   public static final int SYS_FSYNC = pick(74, 82);
   public static final int SYS_FDATASYNC = pick(75, 83);
   public static final int SYS_FTRUNCATE = pick(77, 46);

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.tls;
+
+import org.jspecify.annotations.NullMarked;
