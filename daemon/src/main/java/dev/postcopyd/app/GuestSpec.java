@@ -13,11 +13,11 @@ import java.nio.file.Path;
  * The option {@code --guest}: who owns the address space that is filled.
  *
  * <p>{@code memory[,page-size=2M][,page-size.BLOCK=2M...]}: the daemon's own memory. {@code
- * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off][,eager=on|off]}: a migration destination
- * that somebody else drives. {@code qemu:PATH[,map.NAME=NAME...][,preempt=on|off]}: a stock QEMU
- * that is driven through its monitor. {@code uffd:PATH[,OPTION...]}: VMMs that hand their
- * userfaultfd over at a socket. {@code file:PATH[,spill=DIR]}: a snapshot that a migration source
- * is to fill.
+ * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off][,eager=on|off]}: a
+ * migration destination that somebody else drives. {@code
+ * qemu:PATH[,map.NAME=NAME...][,preempt=on|off]}: a stock QEMU that is driven through its monitor.
+ * {@code uffd:PATH[,OPTION...]}: VMMs that hand their userfaultfd over at a socket. {@code
+ * file:PATH[,spill=DIR]}: a snapshot that a migration source is to fill.
  */
 public sealed interface GuestSpec {
   /**

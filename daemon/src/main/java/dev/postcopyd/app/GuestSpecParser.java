@@ -87,8 +87,7 @@ final class GuestSpecParser {
     try {
       return new GuestSpec.Stream(
           StreamAddress.parse(uri),
-          new StreamDestination.Options(
-              pageSizes, names, Optional.ofNullable(preempt), eager));
+          new StreamDestination.Options(pageSizes, names, Optional.ofNullable(preempt), eager));
     } catch (IllegalArgumentException e) {
       throw new IllegalArgumentException("--guest " + text + ": " + e.getMessage(), e);
     }

@@ -56,8 +56,7 @@ final class MigrationViews {
    *
    * @param times when it was in which state
    */
-  static MigrationView of(
-      LoaderState state, @Nullable SnapshotLoad of, LoadTimes times) {
+  static MigrationView of(LoaderState state, @Nullable SnapshotLoad of, LoadTimes times) {
     if (of == null || state.status() == LoadStatus.NONE) {
       return MigrationView.none();
     }
