@@ -69,8 +69,7 @@ final class HandoverHandler implements AutoCloseable {
 
   /** The same for what a migration source sends, which comes to {@code uri}. */
   static HandoverHandler awaitingSource(
-      Workbench workbench, String uri, String guestOptions, List<String> more)
-      throws IOException {
+      Workbench workbench, String uri, String guestOptions, List<String> more) throws IOException {
     Path socket = freshSocket(workbench);
     List<String> arguments = new ArrayList<>(List.of("--incoming", uri));
     arguments.addAll(more);

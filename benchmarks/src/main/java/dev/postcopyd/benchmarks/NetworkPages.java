@@ -11,9 +11,9 @@ import java.nio.file.Path;
 import java.util.List;
 
 /**
- * Pages over sockets: how long a stock QEMU with a channel for urgent pages takes to answer, and how
- * long a guest's thread waits for a page that another postcopyd has, beside one that its own has in
- * a file. Nothing is loaded ahead; QEMU's background is held to 1 MiB a second.
+ * Pages over sockets: how long a stock QEMU with a channel for urgent pages takes to answer, and
+ * how long a guest's thread waits for a page that another postcopyd has, beside one that its own
+ * has in a file. Nothing is loaded ahead; QEMU's background is held to 1 MiB a second.
  */
 final class NetworkPages implements BenchmarkTable {
   private static final long GUEST_BYTES = 256 * Workbench.MIB;
@@ -40,7 +40,11 @@ final class NetworkPages implements BenchmarkTable {
       tcp.add(askQemu(workbench, guest, "tcp:127.0.0.1:0"));
     }
     table.row(
-        "page request to a stock QEMU with preempt, unix, p50, µs", "", unix.toString(1), "", "≤ 35");
+        "page request to a stock QEMU with preempt, unix, p50, µs",
+        "",
+        unix.toString(1),
+        "",
+        "≤ 35");
     table.row("the same over tcp, loopback, p50, µs", "", tcp.toString(1), "", "≤ 60");
   }
 
@@ -49,8 +53,7 @@ final class NetworkPages implements BenchmarkTable {
     String count = workbench.quick() ? "500" : "3000";
     try (DestinationQemu qemu = DestinationQemu.start(workbench, guest, null);
         TimedQmp monitor = TimedQmp.connect(qemu.monitor(), qemu.process());
-        MeasuredProcess asker =
-            workbench.startClass(PageRoundTrips.class, List.of(uri, count))) {
+        MeasuredProcess asker = workbench.startClass(PageRoundTrips.class, List.of(uri, count))) {
       monitor.enable("mapped-ram", "events");
       monitor.migrateIncoming("file:" + guest.file());
       long _ = monitor.awaitStatus("completed");
@@ -97,8 +100,7 @@ final class NetworkPages implements BenchmarkTable {
                 NativeFile.open(
                     GuestSnapshot.of(workbench, DATA_MIB, false).file(), NativeFile.Mode.READ),
                 0);
-        NativeFile raw =
-            NativeFile.open(workbench.warmFile(GUEST_BYTES), NativeFile.Mode.READ);
+        NativeFile raw = NativeFile.open(workbench.warmFile(GUEST_BYTES), NativeFile.Mode.READ);
         MemoryMapping memory = MemoryMapping.ofFile(raw, 0, GUEST_BYTES);
         NativeFile out = NativeFile.open(file, NativeFile.Mode.READ_WRITE_CREATE)) {
       MappedRamWriter writer =
@@ -124,8 +126,7 @@ final class NetworkPages implements BenchmarkTable {
     Path socket = workbench.directory().resolve("pages.sock");
     Files.deleteIfExists(socket);
     try (HandoverHandler handler =
-            HandoverHandler.awaitingSource(
-                workbench, "unix:" + socket, NOTHING_AHEAD, PROGRAM);
+            HandoverHandler.awaitingSource(workbench, "unix:" + socket, NOTHING_AHEAD, PROGRAM);
         RunningDaemon source =
             RunningDaemon.start(
                 workbench,
@@ -133,8 +134,7 @@ final class NetworkPages implements BenchmarkTable {
                 "stream:unix:" + socket + ",eager=off,preempt=off",
                 List.of("--working-set", "off"))) {
       source.qmp().enable("mapped-ram", "postcopy-ram");
-      return touch(
-          workbench, handler, () -> source.qmp().migrateIncoming("file:" + file));
+      return touch(workbench, handler, () -> source.qmp().migrateIncoming("file:" + file));
     }
   }
 

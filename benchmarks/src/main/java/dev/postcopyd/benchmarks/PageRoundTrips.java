@@ -21,8 +21,8 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * Asks a source that has switched its guest over for one page after another, by the product's ways
- * in and out, and forgets what comes: from the request until all of the page is here. Prints "ready"
- * and the port when it listens, then its figures; the source keeps its guest.
+ * in and out, and forgets what comes: from the request until all of the page is here. Prints
+ * "ready" and the port when it listens, then its figures; the source keeps its guest.
  */
 final class PageRoundTrips implements SourceSession.Owner, MigrationReceiver {
   private static final long PATIENCE_NANOS = TimeUnit.MILLISECONDS.toNanos(200);

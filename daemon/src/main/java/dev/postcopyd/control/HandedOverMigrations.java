@@ -29,8 +29,8 @@ import java.util.OptionalLong;
 
 /**
  * The migration commands for guests that hand their memory over: {@code migrate-incoming} names the
- * snapshot that every one of them is filled from, or the migration source of one; and {@code query-migrate} answers for all
- * together; {@code query-guests} of our own name space lists them.
+ * snapshot that every one of them is filled from, or the migration source of one; and {@code
+ * query-migrate} answers for all together; {@code query-guests} of our own name space lists them.
  *
  * <p>The status of all is that of {@link AggregateStatus}; RAM figures are sums over the guests
  * that there are and those that have ended since the snapshot was named; the times are those of the

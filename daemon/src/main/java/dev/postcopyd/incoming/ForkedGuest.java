@@ -20,8 +20,7 @@ final class ForkedGuest {
    * @param descriptor the child's userfaultfd
    */
   static HandedOverGuest of(
-      long id, HandedOverGuest parent, HandedOverMemory memory, int descriptor)
-      throws IOException {
+      long id, HandedOverGuest parent, HandedOverMemory memory, int descriptor) throws IOException {
     GuestRecord.Identity of = parent.record().identity();
     Userfaultfd uffd = Userfaultfd.adopt(descriptor);
     GuestRecord record =

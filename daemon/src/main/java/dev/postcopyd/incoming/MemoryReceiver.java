@@ -2,7 +2,6 @@ package dev.postcopyd.incoming;
 
 import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.metrics.PostcopyMetrics;
-import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.postcopy.EagerLoader;
@@ -117,8 +116,7 @@ final class MemoryReceiver implements MigrationReceiver, AutoCloseable {
     guest = memory;
     Arrivals came = new Arrivals(table);
     PrecopyMemory before =
-        new PrecopyMemory(
-            came, table.blocks().stream().map(memory::memoryOf).toList(), postcopy);
+        new PrecopyMemory(came, table.blocks().stream().map(memory::memoryOf).toList(), postcopy);
     precopy = before;
     target = before;
     arrivals = came;
@@ -142,11 +140,9 @@ final class MemoryReceiver implements MigrationReceiver, AutoCloseable {
     LocalGuest memory = Objects.requireNonNull(guest);
     Userfaultfd uffd = Userfaultfd.open(UffdFaultSource.OWN_MEMORY_OPTIONS);
     memory.arm(uffd);
-    UffdFaultSource faults =
-        new UffdFaultSource(uffd, memory.table(), memory.baseAddresses());
+    UffdFaultSource faults = new UffdFaultSource(uffd, memory.table(), memory.baseAddresses());
     faultSource = faults;
-    UffdPagePlacer into =
-        new UffdPagePlacer(uffd, memory.table(), memory.baseAddresses(), faults);
+    UffdPagePlacer into = new UffdPagePlacer(uffd, memory.table(), memory.baseAddresses(), faults);
     placer = into;
     SourcePages asked = new SourcePages(Objects.requireNonNull(arrivals), null);
     PostcopyEngine armed =

@@ -63,8 +63,7 @@ public final class MemoryReception implements SnapshotLoad, SourceSession.Owner,
     this.wanted = wanted;
     this.context = context;
     this.loader = context.loader();
-    this.receiver =
-        new MemoryReceiver(wanted.postcopy(), context.metrics(), this, this::finish);
+    this.receiver = new MemoryReceiver(wanted.postcopy(), context.metrics(), this, this::finish);
     this.link = new SourceLink(address, wanted.multifdChannels(), receiver, this);
   }
 
@@ -176,10 +175,7 @@ public final class MemoryReception implements SnapshotLoad, SourceSession.Owner,
 
   private void lookWhetherItRan() {
     savedRunning =
-        machineState()
-            .flatMap(SnapshotOpening::savedRunState)
-            .map("running"::equals)
-            .orElse(true);
+        machineState().flatMap(SnapshotOpening::savedRunState).map("running"::equals).orElse(true);
   }
 
   private void attach() {

@@ -63,11 +63,7 @@ final class ReceivedMachine {
     StreamEnd.check(tail, 0, early);
     state =
         StreamEnd.machineState(
-            beforeRam.toByteArray(),
-            machineType,
-            ramSectionId,
-            besideRam.toByteArray(),
-            tail);
+            beforeRam.toByteArray(), machineType, ramSectionId, besideRam.toByteArray(), tail);
   }
 
   /** The machine, once its devices have come. */

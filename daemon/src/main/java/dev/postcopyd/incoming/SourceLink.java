@@ -14,8 +14,8 @@ import org.jspecify.annotations.Nullable;
  * session that goes on with the one before after the connection was lost, and the address of the
  * next one.
  *
- * <p>Used by the thread of the load's steps; {@link #expect}, {@link #cut}, {@link #giveUp} and what
- * only answers by any. Owns the address, and the sessions.
+ * <p>Used by the thread of the load's steps; {@link #expect}, {@link #cut}, {@link #giveUp} and
+ * what only answers by any. Owns the address, and the sessions.
  */
 final class SourceLink {
   private final SourceAddress address;

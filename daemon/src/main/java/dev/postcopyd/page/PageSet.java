@@ -48,8 +48,7 @@ public final class PageSet {
   /** Adds a page; true for the one caller whose page it is. */
   public boolean add(long pageIndex) {
     long bit = 1L << pageIndex;
-    boolean fresh =
-        ((long) WORD.getAndBitwiseOr(words, (int) (pageIndex >>> 6), bit) & bit) == 0;
+    boolean fresh = ((long) WORD.getAndBitwiseOr(words, (int) (pageIndex >>> 6), bit) & bit) == 0;
     if (fresh) {
       long _ = size.incrementAndGet();
     }

@@ -76,8 +76,7 @@ final class ReturnPath implements PageRequests {
       requireOpen();
       sendRest();
       MemorySegment copy = local.allocate(Math.max(1, encoded.length));
-      MemorySegment.copy(
-          MemorySegment.ofArray(encoded), 0, copy, 0, encoded.length);
+      MemorySegment.copy(MemorySegment.ofArray(encoded), 0, copy, 0, encoded.length);
       sender.send(copy.asSlice(0, encoded.length));
     } finally {
       sending.unlock();

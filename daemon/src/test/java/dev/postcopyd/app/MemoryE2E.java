@@ -70,8 +70,7 @@ class MemoryE2E {
             Map.of("multifd-channels", 2)),
         new Kind("capability without use", false, false, List.of("postcopy-ram"), Map.of()),
         new Kind("postcopy", true, true, List.of("postcopy-ram"), Map.of()),
-        new Kind(
-            "preempt", false, true, List.of("postcopy-ram", "postcopy-preempt"), Map.of()));
+        new Kind("preempt", false, true, List.of("postcopy-ram", "postcopy-preempt"), Map.of()));
   }
 
   @BeforeAll

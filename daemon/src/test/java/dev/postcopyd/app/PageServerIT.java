@@ -123,8 +123,7 @@ class PageServerIT {
   private JsonNode awaitWholeGuest() throws Exception {
     guest.awaitMigration("completed");
     source().awaitMigration("completed");
-    assertThat(
-            GuestComparison.differingPages(guestDaemon.guest().orElseThrow(), snapshot, 0))
+    assertThat(GuestComparison.differingPages(guestDaemon.guest().orElseThrow(), snapshot, 0))
         .isZero();
     JsonNode info = guest.execute("query-migrate");
     assertThat(info.path("ram").path("remaining").asLong()).isZero();

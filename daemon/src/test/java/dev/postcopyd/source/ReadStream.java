@@ -57,8 +57,9 @@ final class ReadStream {
           new ChannelInput(feed(bytes, pieceBytes), channel.exchange(null, 0, 0), channel);
       MainStream stream = new MainStream(receiver, barrier, NOBODY, in, channel);
       stream.readHeader();
-      stream.read(new ReturnPath(
-              message -> answers.writeBytes(message.toArray(ValueLayout.JAVA_BYTE))), nanos -> true);
+      stream.read(
+          new ReturnPath(message -> answers.writeBytes(message.toArray(ValueLayout.JAVA_BYTE))),
+          nanos -> true);
     }
     return answers.toByteArray();
   }

@@ -92,7 +92,11 @@ class ReturnPathTest {
     path.request(ram, 400, 1);
     assertThat(decoded())
         .containsExactly(
-            "pc.ram 10+4", "pc.ram 20+20", "pc.ram 9+1", "pc.rom 0+2", "pc.ram 100+256",
+            "pc.ram 10+4",
+            "pc.ram 20+20",
+            "pc.ram 9+1",
+            "pc.rom 0+2",
+            "pc.ram 100+256",
             "pc.ram 356+45");
   }
 
@@ -141,7 +145,10 @@ class ReturnPathTest {
         messages = decoded();
       }
     }
-    assertThat(messages).hasSize(500).startsWith("pc.ram 0+1", "pc.ram 2+1").endsWith("pc.ram 998+1");
+    assertThat(messages)
+        .hasSize(500)
+        .startsWith("pc.ram 0+1", "pc.ram 2+1")
+        .endsWith("pc.ram 998+1");
     path.send(new ReturnPathMessage.Shut(0));
     assertThat(decoded()).endsWith("Shut[status=0]");
   }

@@ -44,8 +44,7 @@ public final class SourceChannel implements MigrationReceiver.Channel {
       throws IOException {
     guest
         .get()
-        .delta(
-            block, offsetBytes, buffer.bytes(), (int) (address - buffer.address()), lengthBytes);
+        .delta(block, offsetBytes, buffer.bytes(), (int) (address - buffer.address()), lengthBytes);
   }
 
   /** What has been handed over is in the guest. */

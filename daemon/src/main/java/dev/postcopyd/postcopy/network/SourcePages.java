@@ -31,8 +31,8 @@ import org.jspecify.annotations.Nullable;
  * </pre>
  *
  * <p>Exactly once: a page's bit in {@link Arrivals} is set once, whatever a source sends twice, and
- * then its claim is either one that was asked with, or still there for the taking. A page that comes
- * while a fault is claiming it is asked for in vain, and served by its arrival.
+ * then its claim is either one that was asked with, or still there for the taking. A page that
+ * comes while a fault is claiming it is asked for in vain, and served by its arrival.
  *
  * <p>Pages come straight from the buffer that they were received into. Safe for any thread;
  * allocates nothing per page. Owns nothing.
@@ -96,7 +96,9 @@ public final class SourcePages implements PostcopyPageHandler, ArrivingPages {
     readahead.stop();
   }
 
-  /** There is a connection, on which nothing has been asked for: asks for all that is waited for. */
+  /**
+   * There is a connection, on which nothing has been asked for: asks for all that is waited for.
+   */
   public void attach(PageRequests to) {
     requests = to;
     askAgain(waitedFor, to);

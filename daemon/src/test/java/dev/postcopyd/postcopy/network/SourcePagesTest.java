@@ -13,7 +13,8 @@ import dev.postcopyd.postcopy.PlaceResult;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.Urgency;
 import dev.postcopyd.source.SourceSession.UrgentChannel;
-import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import io.micrometer.prometheusmetrics.PrometheusConfig;
+import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -98,7 +99,7 @@ class SourcePagesTest {
             failures.add(reason);
           }
         },
-        new PostcopyMetrics(new SimpleMeterRegistry()));
+        new PostcopyMetrics(new PrometheusMeterRegistry(PrometheusConfig.DEFAULT)));
   }
 
   private void come(long page, int count) throws IOException {

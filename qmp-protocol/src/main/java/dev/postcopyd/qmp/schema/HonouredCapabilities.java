@@ -38,11 +38,12 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
    *   <li>{@code zero-blocks}: QEMU 10.0 itself does nothing about it; it is deprecated.
    * </ul>
    *
-   * <p>Refused, because something would be lost: {@code zero-copy-send} (no stream is sent), {@code rdma-pin-all} (no RDMA), {@code x-colo}, {@code
-   * pause-before-switchover} (a save does not pause), {@code dirty-bitmaps} (there are no block
-   * nodes to put them into), {@code x-ignore-shared} (memory that is not in the file would be
-   * missing), {@code validate-uuid} (there is no UUID to compare with), {@code
-   * background-snapshot}, and {@code dirty-limit} (by QEMU's own rule: no KVM).
+   * <p>Refused, because something would be lost: {@code zero-copy-send} (no stream is sent), {@code
+   * rdma-pin-all} (no RDMA), {@code x-colo}, {@code pause-before-switchover} (a save does not
+   * pause), {@code dirty-bitmaps} (there are no block nodes to put them into), {@code
+   * x-ignore-shared} (memory that is not in the file would be missing), {@code validate-uuid}
+   * (there is no UUID to compare with), {@code background-snapshot}, and {@code dirty-limit} (by
+   * QEMU's own rule: no KVM).
    */
   public static final HonouredCapabilities MEMORY_GUEST =
       new HonouredCapabilities(
