@@ -7,6 +7,7 @@ import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotOpener;
 import dev.postcopyd.testdata.GoldenSnapshot;
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.List;
@@ -53,9 +54,10 @@ final class DataSnapshot {
               List.of(
                   new MappedRamWriter.Block("pc.ram", ramBytes),
                   new MappedRamWriter.Block("vga", 37 * PAGE_BYTES)));
+      MemorySegment bytes = memory.asSegment();
       for (long page = 0; page < pages; page++) {
         for (int word = 0; word < PAGE_BYTES && page % 3 != 0; word += 512) {
-          memory.asSegment().set(ValueLayout.JAVA_LONG, page * PAGE_BYTES + word, page + word);
+          bytes.set(ValueLayout.JAVA_LONG, page * PAGE_BYTES + word, page + word);
         }
       }
       writer.writeNonZeroPages(0, 0, pages, memory.address());

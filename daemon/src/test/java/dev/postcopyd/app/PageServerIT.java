@@ -35,7 +35,7 @@ import tools.jackson.databind.JsonNode;
  */
 @Timeout(value = 120, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
 class PageServerIT {
-  private static final long RAM_BYTES = 48L << 20;
+  private static final long RAM_BYTES = 16L << 20;
 
   @TempDir Path directory;
   private Path snapshot;
@@ -132,7 +132,7 @@ class PageServerIT {
   }
 
   @ParameterizedTest
-  @CsvSource({"false, 0", "true, 0", "false, 8388608", "true, 8388608"})
+  @CsvSource({"false, 0", "true, 0", "false, 4194304", "true, 4194304"})
   void snapshotOnAnotherHostIsServed(boolean preempt, long bytesPerSecond) throws Exception {
     startSource(preempt ? ",preempt=on" : ",preempt=off", bytesPerSecond);
     incoming(preempt);
@@ -148,6 +148,18 @@ class PageServerIT {
       assertThat(info.path("ram").path("postcopy-requests").asLong()).isPositive();
       assertThat(info.path("postcopy-latency").asLong()).isPositive();
     }
+  }
+
+  /** All of it comes although nothing is sent by itself; what is waited for comes first. */
+  @ParameterizedTest
+  @ValueSource(strings = {"off", "on"})
+  void sourceThatOnlyAnswersIsReadAhead(String preempt) throws Exception {
+    startSource(",eager=off,preempt=" + preempt, 0);
+    incoming(preempt.equals("on"));
+    serve();
+    guest.awaitMigration("postcopy-active");
+    join(touch(2, 200));
+    JsonNode _ = awaitWholeGuest();
   }
 
   /** And a snapshot of it is the same snapshot. */
@@ -175,7 +187,7 @@ class PageServerIT {
   @ParameterizedTest
   @ValueSource(booleans = {false, true})
   void guestOutlivesLostConnections(boolean preempt) throws Exception {
-    startSource(preempt ? ",preempt=on" : ",preempt=off", 6 << 20);
+    startSource(preempt ? ",preempt=on" : ",preempt=off", 3 << 20);
     incoming(preempt);
     serve();
     guest.awaitMigration("postcopy-active");
