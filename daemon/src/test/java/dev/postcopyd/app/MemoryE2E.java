@@ -18,6 +18,7 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Random;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
@@ -207,8 +208,7 @@ class MemoryE2E {
   /** Touches pages of all of RAM, as a guest would. */
   private static List<Thread> touch(Daemon daemon, int threads, int pagesEach) {
     LocalGuest memory = daemon.guest().orElseThrow();
-    RamBlock ram = memory.table().byName("pc.ram");
-    assertThat(ram).isNotNull();
+    RamBlock ram = Objects.requireNonNull(memory.table().byName("pc.ram"));
     List<Thread> touchers = new ArrayList<>();
     for (int i = 0; i < threads; i++) {
       Random random = new Random(i);
