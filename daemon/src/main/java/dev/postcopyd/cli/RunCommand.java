@@ -57,8 +57,9 @@ final class RunCommand implements Callable<Integer> {
         "-qmp unix:MONITOR,server=on,wait=off; postcopyd drives it and takes its monitor's place.",
         "uffd:PATH[,mode=0600][,group=GROUP][,allow-uid=UID][,eager=on|off]...: VMMs that connect",
         "there and hand their userfaultfd over, as Firecracker does.",
-        "stream:URI[,page-size.BLOCK=2M][,map.NAME=NAME][,preempt=on|off]: a QEMU that waits with",
-        "-incoming tcp:HOST:PORT, unix:PATH or fd:N, with postcopy-ram; postcopyd is the source.",
+        "stream:URI[,page-size.BLOCK=2M][,map.NAME=NAME][,preempt=on|off][,eager=on|off]: a QEMU",
+        "that waits with -incoming tcp:HOST:PORT, unix:PATH or fd:N, with postcopy-ram; postcopyd",
+        "is the source, also of another postcopyd.",
         "file:PATH[,spill=DIR]: a snapshot; migrate-incoming tcp:HOST:PORT, unix:PATH or fd:NAME",
         "waits for a QEMU that migrates to there. What its disk is too slow for waits in DIR."
       })
@@ -70,8 +71,8 @@ final class RunCommand implements Callable<Integer> {
       defaultValue = "defer",
       description = {
         "Wait for migrate-incoming (defer, the default), or load file:PATH[,offset=N] at once,",
-        "with the capabilities mapped-ram and postcopy-ram; with --guest file:PATH, where to",
-        "wait for the migration."
+        "with the capabilities mapped-ram and postcopy-ram; or wait at tcp:HOST:PORT or unix:PATH",
+        "for a migration source, which fills --guest memory, uffd:PATH or file:PATH."
       })
   private String incoming = "defer";
 

@@ -21,7 +21,10 @@ interface GuestOrigin {
    */
   void begin(HandedOverLoad load) throws IOException;
 
-  /** Brings in what nobody has touched, if that is wanted. May be called more than once. */
+  /**
+   * Brings in what nobody has touched, if that is wanted. May be called more than once, and by a
+   * source's thread.
+   */
   void startLoading(PostcopyEngine engine);
 
   /** Whether all pages that the guest has are all that there will be. */

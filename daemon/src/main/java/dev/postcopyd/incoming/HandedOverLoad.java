@@ -261,6 +261,9 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     PostcopyEngine of = engine;
     if (of != null && of.isComplete()) {
       allPagesReceived();
+    } else if (of != null) {
+      // What has come and is not in the guest yet holds up the source.
+      origin.startLoading(of);
     }
   }
 

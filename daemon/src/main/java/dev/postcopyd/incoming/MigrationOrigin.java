@@ -259,10 +259,11 @@ final class MigrationOrigin implements GuestOrigin, MigrationReceiver, SourceSes
     attach();
   }
 
+  /** What the source has sent is handed on in any case once it has sent all. */
   @Override
-  public void startLoading(PostcopyEngine engine) {
+  public synchronized void startLoading(PostcopyEngine engine) {
     SourcePages asked = pages;
-    if (asked != null && eagerLoader == null && load().loadsAhead()) {
+    if (asked != null && eagerLoader == null && (exhausted || load().loadsAhead())) {
       EagerLoader eager =
           new EagerLoader(
               engine,
@@ -346,8 +347,11 @@ final class MigrationOrigin implements GuestOrigin, MigrationReceiver, SourceSes
     if (asked != null) {
       asked.stop();
     }
-    EagerLoader eager = eagerLoader;
-    eagerLoader = null;
+    EagerLoader eager;
+    synchronized (this) {
+      eager = eagerLoader;
+      eagerLoader = null;
+    }
     if (eager != null) {
       eager.close();
     }

@@ -96,7 +96,7 @@ final class SourceLink {
     }
     SourceAddress at;
     try {
-      at = SourceAddress.parse(uri);
+      at = SourceAddress.parse(uri).securedLike(address);
     } catch (IllegalArgumentException e) {
       throw new IOException(e.getMessage(), e);
     }
@@ -122,7 +122,7 @@ final class SourceLink {
     if (named != null) {
       return named;
     }
-    if (address instanceof SourceAddress.Connected) {
+    if (address.place() instanceof SourceAddress.Connected) {
       throw new IOException(address + " has been used up: name tcp:HOST:PORT or unix:PATH");
     }
     SourceAddress.Open open = address.open();

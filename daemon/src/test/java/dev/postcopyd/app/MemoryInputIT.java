@@ -225,8 +225,7 @@ class MemoryInputIT {
       Thread toucher = toucher(40);
       // REQ_PAGES_ID for page 40.
       byte[] request = receive(source, 4 + 8 + 4 + 1 + 6);
-      assertThat(request)
-          .startsWith(HexFormat.of().parseHex("00030013000000000002800000001000"));
+      assertThat(request).startsWith(HexFormat.of().parseHex("00030013000000000002800000001000"));
       assertThat(toucher.isAlive()).isTrue();
       send(source, new Words().part().page(40).endOfPart().build());
       assertThat(toucher.join(Duration.ofSeconds(10))).isTrue();
@@ -276,7 +275,9 @@ class MemoryInputIT {
       byte[] bitmap = receive(source, 4 + 7 + 8 + 8 + 8);
       assertThat(bitmap)
           .startsWith(HexFormat.of().parseHex("0005000706"))
-          .endsWith(HexFormat.of().parseHex("0000000000000008 0600000000000000 0123456789abcdef".replace(" ", "")));
+          .endsWith(
+              HexFormat.of()
+                  .parseHex("0000000000000008 0600000000000000 0123456789abcdef".replace(" ", "")));
       send(source, new Words().hex("08 0009 0000").build());
       assertThat(receive(source, 8)).isEqualTo(HexFormat.of().parseHex("0006000400000001"));
       assertThat(receive(source, 23))
@@ -327,7 +328,9 @@ class MemoryInputIT {
     }
   }
 
-  /** What came by a recorded stream, saved again, is the same snapshot that the sink makes of it. */
+  /**
+   * What came by a recorded stream, saved again, is the same snapshot that the sink makes of it.
+   */
   @ParameterizedTest
   @ValueSource(strings = {"precopy", "precopy-json", "background"})
   void recordedStreamIsReceivedAndSaved(String name) throws Exception {
