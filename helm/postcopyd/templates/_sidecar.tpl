@@ -62,8 +62,8 @@ ports:
     containerPort: {{ $sidecar.http.port }}
     protocol: TCP
 startupProbe:
-  {{- /* Alive is enough: QEMU is only started after this, and its monitor is waited for. */}}
-  {{- include "postcopyd.probe" (dict "probe" $sidecar.startupProbe "path" "/healthz") | nindent 2 }}
+  {{- /* It takes a load from then on. QEMU is only started after this: its monitor is waited for, not asked for. */}}
+  {{- include "postcopyd.probe" (dict "probe" $sidecar.startupProbe "path" "/readyz") | nindent 2 }}
 livenessProbe:
   {{- include "postcopyd.probe" (dict "probe" $sidecar.livenessProbe "path" "/healthz") | nindent 2 }}
 readinessProbe:

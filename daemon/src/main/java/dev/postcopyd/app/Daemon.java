@@ -18,7 +18,10 @@ import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.HttpEndpoint;
 import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.metrics.Readiness;
 import dev.postcopyd.monitor.QemuMonitor;
+import dev.postcopyd.posix.ConfinedDirectory;
+import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.qmp.message.QmpVersion;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.OwnCommands;
@@ -27,6 +30,7 @@ import dev.postcopyd.qmp.schema.QmpSchema;
 import dev.postcopyd.qmp.schema.ShutdownCause;
 import dev.postcopyd.qmp.schema.ShutdownEvent;
 import dev.postcopyd.qmp.schema.SysEmuTarget;
+import dev.postcopyd.view.LiveView;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;
@@ -74,11 +78,20 @@ public final class Daemon implements AutoCloseable {
   private final AtomicBoolean closed = new AtomicBoolean();
   private final AtomicInteger exitCode = new AtomicInteger();
   private final AtomicReference<@Nullable String> endReason = new AtomicReference<>();
+  private final ServiceNotices notices;
+  private final @Nullable ConfinedDirectory snapshotDir;
   private final @Nullable MonitorProxy proxy;
   private final @Nullable HandedOverParts handedOver;
+  private final Watched watched;
   private @Nullable HttpEndpoint http;
 
-  private Daemon(DaemonConfig config, boolean rehearsal) throws IOException {
+  private Daemon(DaemonConfig config, boolean rehearsal, ServiceNotices notices)
+      throws IOException {
+    this.notices = notices;
+    snapshotDir =
+        config.snapshotDir().isPresent()
+            ? ConfinedDirectory.open(config.snapshotDir().get())
+            : null;
     guestParts = new GuestParts(config, rehearsal, loader, metrics);
     QmpVersion version =
         new QmpVersion(
@@ -112,11 +125,21 @@ public final class Daemon implements AutoCloseable {
     handedOver =
         config.guest() instanceof GuestSpec.HandedOver spec
             ? new HandedOverParts(
-                spec, config, guestParts, metrics, server, fdSets, System.getenv())
+                spec,
+                config,
+                guestParts,
+                metrics,
+                server,
+                notices,
+                fdSets,
+                opener(),
+                System.getenv())
             : null;
+    watched = new Watched(config.guest(), metrics, loader, migrations, handedOver);
+    loader.addListener(notices);
     MigrationControl control =
         handedOver == null
-            ? migrations.control(fdSets, tls, config.exitOnError())
+            ? migrations.control(fdSets, tls, opener(), config.exitOnError())
             : handedOver.migrations();
     loadAtStart = new LoadAtStart(config, guestParts, migrations, control, fdSets);
     if (monitor == null) {
@@ -173,18 +196,25 @@ public final class Daemon implements AutoCloseable {
    * @throws IOException if a socket can't be opened; nothing is left open then
    */
   public static Daemon start(DaemonConfig config) throws IOException {
-    return start(config, false);
+    return start(config, false, ServiceNotices.NONE);
+  }
+
+  /** The same, and tells a service manager of its start, of its loads, and of its end. */
+  public static Daemon start(DaemonConfig config, ServiceNotices notices) throws IOException {
+    return start(config, false, notices);
   }
 
   /** Starts a daemon that the self-test of another one commands: it has none itself. */
   static Daemon rehearse(DaemonConfig config) throws IOException {
-    return start(config, true);
+    return start(config, true, ServiceNotices.NONE);
   }
 
-  private static Daemon start(DaemonConfig config, boolean rehearsal) throws IOException {
-    Daemon daemon = new Daemon(config, rehearsal);
+  private static Daemon start(DaemonConfig config, boolean rehearsal, ServiceNotices notices)
+      throws IOException {
+    Daemon daemon = new Daemon(config, rehearsal, notices);
     try {
       daemon.listen(config);
+      notices.ready();
     } catch (IOException | RuntimeException e) {
       daemon.close();
       throw e;
@@ -196,7 +226,13 @@ public final class Daemon implements AutoCloseable {
     loadAtStart.adoptPausedLoad();
     server.start(config.qmp());
     if (config.http().isPresent()) {
-      http = HttpEndpoint.start(config.http().get(), registry, Optional::empty, this::whyNotReady);
+      http =
+          HttpEndpoint.start(
+              config.http().get(),
+              registry,
+              Optional::empty,
+              this::readiness,
+              new LiveView(watched));
     }
     QemuMonitor monitor = guestParts.monitor();
     MonitorProxy toQemu = proxy;
@@ -213,6 +249,10 @@ public final class Daemon implements AutoCloseable {
     }
   }
 
+  private FileOpener opener() {
+    return snapshotDir == null ? FileOpener.ANYWHERE : snapshotDir;
+  }
+
   /** Waits for the session with QEMU's monitor. */
   void awaitQemu(Duration patience) throws IOException {
     QemuMonitor qemu = Objects.requireNonNull(guestParts.monitor(), "the guest is no QEMU");
@@ -226,12 +266,21 @@ public final class Daemon implements AutoCloseable {
     }
   }
 
-  /** Why a load can't be begun, or not yet; empty when it can. */
-  public Optional<String> whyNotReady() {
-    if (closed.get()) {
-      return Optional.of("the daemon is shutting down");
+  /** Whether a load would be accepted now. */
+  public Readiness readiness() {
+    return closed.get()
+        ? Readiness.notReady("the daemon is shutting down")
+        : guestParts.readinessForLoads();
+  }
+
+  /** Why a load that was to begin does not, as far as that is known. */
+  public String whyNoLoad() {
+    QemuMonitor qemu = guestParts.monitor();
+    if (qemu != null && qemu.session().isEmpty()) {
+      return qemu.trouble();
     }
-    return guestParts.whyNotReady();
+    Readiness now = readiness();
+    return now.isReady() ? "the load does not begin" : now.words();
   }
 
   private static SysEmuTarget target() {
@@ -325,6 +374,7 @@ public final class Daemon implements AutoCloseable {
   }
 
   private void release() {
+    notices.stopping();
     server.stopListening();
     HandedOverParts guests = handedOver;
     if (guests != null) {
@@ -340,6 +390,9 @@ public final class Daemon implements AutoCloseable {
       endpoint.close();
     }
     fdSets.close();
+    if (snapshotDir != null) {
+      snapshotDir.close();
+    }
     ended.countDown();
   }
 }

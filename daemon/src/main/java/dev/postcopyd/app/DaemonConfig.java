@@ -8,6 +8,7 @@ import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.postcopy.mappedram.SnapshotPageHandler;
 import dev.postcopyd.workingset.WorkingSetChoice;
 import java.net.InetSocketAddress;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
 import java.util.UUID;
@@ -23,6 +24,7 @@ import java.util.UUID;
  * @param eagerThreads how many threads bring in what nobody has asked for
  * @param workingSet where the working sets of snapshots are kept
  * @param handlers picks the page handler of a load
+ * @param snapshotDir below which snapshots have to be that are named by their path
  * @param name what query-name answers
  * @param uuid what query-uuid answers
  */
@@ -35,6 +37,7 @@ public record DaemonConfig(
     int eagerThreads,
     WorkingSetChoice workingSet,
     PageHandlerFactory handlers,
+    Optional<Path> snapshotDir,
     Optional<String> name,
     UUID uuid) {
   private static final int MOST_EAGER_THREADS = 4;
@@ -56,6 +59,7 @@ public record DaemonConfig(
         defaultEagerThreads(),
         WorkingSetChoice.BESIDE,
         DaemonConfig::readSnapshot,
+        Optional.empty(),
         Optional.empty(),
         new UUID(0, 0));
   }
@@ -80,37 +84,122 @@ public record DaemonConfig(
 
   public DaemonConfig withGuest(GuestSpec other) {
     return new DaemonConfig(
-        qmp, other, incoming, http, exitOnError, eagerThreads, workingSet, handlers, name, uuid);
+        qmp,
+        other,
+        incoming,
+        http,
+        exitOnError,
+        eagerThreads,
+        workingSet,
+        handlers,
+        snapshotDir,
+        name,
+        uuid);
   }
 
   public DaemonConfig withIncoming(Optional<String> uri) {
     return new DaemonConfig(
-        qmp, guest, uri, http, exitOnError, eagerThreads, workingSet, handlers, name, uuid);
+        qmp,
+        guest,
+        uri,
+        http,
+        exitOnError,
+        eagerThreads,
+        workingSet,
+        handlers,
+        snapshotDir,
+        name,
+        uuid);
   }
 
   public DaemonConfig withHttp(Optional<InetSocketAddress> address) {
     return new DaemonConfig(
-        qmp, guest, incoming, address, exitOnError, eagerThreads, workingSet, handlers, name, uuid);
+        qmp,
+        guest,
+        incoming,
+        address,
+        exitOnError,
+        eagerThreads,
+        workingSet,
+        handlers,
+        snapshotDir,
+        name,
+        uuid);
   }
 
   public DaemonConfig withExitOnError(boolean exit) {
     return new DaemonConfig(
-        qmp, guest, incoming, http, exit, eagerThreads, workingSet, handlers, name, uuid);
+        qmp,
+        guest,
+        incoming,
+        http,
+        exit,
+        eagerThreads,
+        workingSet,
+        handlers,
+        snapshotDir,
+        name,
+        uuid);
   }
 
   public DaemonConfig withEagerThreads(int threads) {
     return new DaemonConfig(
-        qmp, guest, incoming, http, exitOnError, threads, workingSet, handlers, name, uuid);
+        qmp,
+        guest,
+        incoming,
+        http,
+        exitOnError,
+        threads,
+        workingSet,
+        handlers,
+        snapshotDir,
+        name,
+        uuid);
   }
 
   public DaemonConfig withWorkingSet(WorkingSetChoice choice) {
     return new DaemonConfig(
-        qmp, guest, incoming, http, exitOnError, eagerThreads, choice, handlers, name, uuid);
+        qmp,
+        guest,
+        incoming,
+        http,
+        exitOnError,
+        eagerThreads,
+        choice,
+        handlers,
+        snapshotDir,
+        name,
+        uuid);
   }
 
   public DaemonConfig withHandlers(PageHandlerFactory factory) {
     return new DaemonConfig(
-        qmp, guest, incoming, http, exitOnError, eagerThreads, workingSet, factory, name, uuid);
+        qmp,
+        guest,
+        incoming,
+        http,
+        exitOnError,
+        eagerThreads,
+        workingSet,
+        factory,
+        snapshotDir,
+        name,
+        uuid);
+  }
+
+  public DaemonConfig withSnapshotDir(Optional<Path> directory) {
+    return new DaemonConfig(
+        qmp,
+        guest,
+        incoming,
+        http,
+        exitOnError,
+        eagerThreads,
+        workingSet,
+        handlers,
+        directory,
+        name,
+        uuid);
   }
 
   public DaemonConfig withIdentity(Optional<String> newName, UUID newUuid) {
@@ -123,6 +212,7 @@ public record DaemonConfig(
         eagerThreads,
         workingSet,
         handlers,
+        snapshotDir,
         newName,
         newUuid);
   }

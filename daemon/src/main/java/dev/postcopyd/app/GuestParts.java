@@ -16,6 +16,7 @@ import dev.postcopyd.incoming.PausedLoadFile;
 import dev.postcopyd.incoming.StreamPathSelfTest;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.metrics.Readiness;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.qmp.schema.HonouredCapabilities;
 import dev.postcopyd.tls.TlsCredentials;
@@ -207,12 +208,25 @@ final class GuestParts implements AutoCloseable {
     return trace;
   }
 
-  /** Why a load can't be begun, or not yet; empty when it can. */
-  Optional<String> whyNotReady() {
+  /**
+   * Whether a load would be accepted now. A QEMU that is not there yet is waited for; it may even
+   * be started only when this says yes. And a load through it does not wait for the rehearsals'
+   * end.
+   */
+  Readiness readinessForLoads() {
+    Optional<String> trouble = selfTest.whyNotReady();
     if (monitor == null) {
-      return selfTest.whyNotReady();
+      return trouble.map(Readiness::notReady).orElseGet(Readiness::ready);
     }
-    return monitor.session().isPresent() ? Optional.empty() : Optional.of(monitor.trouble());
+    if (selfTest.hasFailed()) {
+      return Readiness.notReady(trouble.orElse("the self-test has failed"));
+    }
+    if (monitor.session().isPresent()) {
+      return Readiness.ready();
+    }
+    return monitor.isThereOrAwaited()
+        ? Readiness.readyBut(monitor.trouble())
+        : Readiness.notReady(monitor.trouble());
   }
 
   @Override

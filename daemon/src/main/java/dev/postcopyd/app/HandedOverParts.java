@@ -7,10 +7,16 @@ import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.handover.DescriptorKeeper;
 import dev.postcopyd.handover.HandoverListener;
 import dev.postcopyd.handover.ServiceSupervisor;
+import dev.postcopyd.incoming.AggregateStatus;
 import dev.postcopyd.incoming.HandedOverContext;
 import dev.postcopyd.incoming.HandedOverGuests;
+import dev.postcopyd.incoming.LoadLook;
+import dev.postcopyd.loader.LoadStatus;
 import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.posix.FileOpener;
 import java.io.IOException;
+import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
@@ -44,7 +50,9 @@ final class HandedOverParts implements AutoCloseable {
       GuestParts parts,
       PostcopyMetrics metrics,
       EventSink events,
+      ServiceNotices notices,
       FdSets fdSets,
+      FileOpener opener,
       Map<String, String> environment)
       throws IOException {
     this.spec = spec;
@@ -74,14 +82,34 @@ final class HandedOverParts implements AutoCloseable {
                 spec.keepFd() ? keeper : DescriptorKeeper.NONE,
                 spec.options()),
             spec.socket().maxGuests(),
-            HandedOverMigrations.reportingTo(events, parts.settings()));
+            new Reports(HandedOverMigrations.reportingTo(events, parts.settings()), notices));
     manager.ifPresent(found -> found.alreadyKept(kept.keySet()));
     guests.reserve(kept.keySet());
-    migrations = new HandedOverMigrations(guests, fdSets);
+    migrations = new HandedOverMigrations(guests, fdSets, opener);
   }
 
   HandedOverMigrations migrations() {
     return migrations;
+  }
+
+  /** Clients and the service manager are told of the state of all guests together. */
+  private record Reports(AggregateStatus.Listener clients, ServiceNotices manager)
+      implements AggregateStatus.Listener {
+    @Override
+    public void statusChanged(LoadStatus status) {
+      clients.statusChanged(status);
+      manager.status("guests: " + words(status));
+    }
+  }
+
+  /** A state's name, as QMP has it. */
+  static String words(LoadStatus status) {
+    return status.name().toLowerCase(Locale.ROOT).replace('_', '-');
+  }
+
+  /** The guests as somebody sees them who only watches. */
+  List<LoadLook> looks() {
+    return guests.looks();
   }
 
   void register(CommandTable table) {
@@ -102,7 +130,6 @@ final class HandedOverParts implements AutoCloseable {
         manager.filter(ServiceSupervisor::isKeeping).isPresent() && spec.keepFd()
             ? "kept"
             : "not kept");
-    manager.ifPresent(ServiceSupervisor::ready);
   }
 
   @Override

@@ -100,6 +100,11 @@ final class SelfTestResult {
     return failure.join();
   }
 
+  /** Whether it is known that faults can't be handled here. */
+  boolean hasFailed() {
+    return failure.isDone() && failure.join().isPresent();
+  }
+
   /** Why faults can't be handled here, or not yet; empty when they can. */
   Optional<String> whyNotReady() {
     return failure.isDone()

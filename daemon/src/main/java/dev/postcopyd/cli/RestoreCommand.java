@@ -177,7 +177,7 @@ final class RestoreCommand implements Callable<Integer> {
         return progress.ended(daemon.endReason().get());
       }
       if (!seen && nowNanos > waitUntilNanos) {
-        return progress.ended(daemon.whyNotReady().orElse("the load does not begin"));
+        return progress.ended(daemon.whyNoLoad());
       }
       TimeUnit.MILLISECONDS.sleep(STEP_MILLIS);
     }

@@ -4,6 +4,7 @@ import dev.postcopyd.app.Daemon;
 import dev.postcopyd.app.DaemonConfig;
 import dev.postcopyd.app.GuestSpec;
 import dev.postcopyd.app.LogConfigurator;
+import dev.postcopyd.app.ServiceNotices;
 import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.workingset.WorkingSetChoice;
 import java.io.IOException;
@@ -42,7 +43,9 @@ final class RunCommand implements Callable<Integer> {
       description = {
         "Where to serve QMP clients; may be given more than once. QEMU's syntax:",
         "unix:PATH[,server=on,wait=off][,mode=0660][,group=GROUP],",
-        "tcp:HOST:PORT[,server=on,wait=off], or fd=N for a listening socket that is open already."
+        "tcp:HOST:PORT[,server=on,wait=off],tls-creds=DIR, where clients show a certificate (QEMU's names:",
+        "ca-cert.pem, server-cert.pem, server-key.pem), or ,insecure=on on the loopback interface;",
+        "or fd=N for a listening socket that is open already."
       })
   private List<String> qmp = new ArrayList<>();
 
@@ -78,8 +81,11 @@ final class RunCommand implements Callable<Integer> {
 
   @Option(
       names = "--http",
-      paramLabel = "HOST:PORT",
-      description = "Serve /metrics (Prometheus), /healthz and /readyz there.")
+      paramLabel = "[HOST:]PORT",
+      description = {
+        "Serve a page to look at, /metrics (Prometheus), /healthz and /readyz there; PORT alone is on",
+        "the loopback interface."
+      })
   private @Nullable String http;
 
   @Option(
@@ -125,6 +131,15 @@ final class RunCommand implements Callable<Integer> {
       })
   private @Nullable String workingSet;
 
+  @Option(
+      names = "--snapshot-dir",
+      paramLabel = "DIR",
+      description = {
+        "Snapshots that are named by their path have to be below this directory, whatever the path:",
+        "neither .. nor a symbolic link leads out of it. Relative paths begin there."
+      })
+  private @Nullable Path snapshotDir;
+
   @Option(names = "--name", paramLabel = "NAME", description = "What query-name answers.")
   private @Nullable String name;
 
@@ -167,7 +182,7 @@ final class RunCommand implements Callable<Integer> {
     DaemonConfig config = config();
     // Before anything is made that a signal could leave behind.
     EndOnSignal signal = EndOnSignal.install(this::removePidfile);
-    try (Daemon daemon = Daemon.start(config)) {
+    try (Daemon daemon = Daemon.start(config, ServiceNotices.of(System.getenv()))) {
       writePidfile();
       signal.started(daemon);
       return daemon.awaitEnd();
@@ -197,6 +212,7 @@ final class RunCommand implements Callable<Integer> {
           .withEagerThreads(eagerThreads)
           .withWorkingSet(
               workingSet == null ? WorkingSetChoice.BESIDE : WorkingSetChoice.parse(workingSet))
+          .withSnapshotDir(Optional.ofNullable(snapshotDir))
           .withIdentity(Optional.ofNullable(name), uuid);
     } catch (IllegalArgumentException e) {
       throw usage(String.valueOf(e.getMessage()));
@@ -224,7 +240,7 @@ final class RunCommand implements Callable<Integer> {
     int colon = text.lastIndexOf(':');
     try {
       int port = Integer.parseInt(text.substring(colon + 1));
-      String host = colon <= 0 ? "" : text.substring(0, colon);
+      String host = colon < 0 ? "127.0.0.1" : text.substring(0, colon);
       if (host.startsWith("[") && host.endsWith("]")) {
         host = host.substring(1, host.length() - 1);
       }
@@ -235,7 +251,7 @@ final class RunCommand implements Callable<Integer> {
       // said below
     }
     throw new IllegalArgumentException(
-        "--http " + text + ": expected HOST:PORT, e.g. 127.0.0.1:9440");
+        "--http " + text + ": expected PORT or HOST:PORT, e.g. 127.0.0.1:9440");
   }
 
   private ParameterException usage(String message) {

@@ -8,6 +8,7 @@ import dev.postcopyd.incoming.HandedOverGuests;
 import dev.postcopyd.incoming.RamFigures;
 import dev.postcopyd.incoming.ReceivingGuest;
 import dev.postcopyd.loader.LoadStatus;
+import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.HandedOverGuestInfo;
 import dev.postcopyd.qmp.schema.MigrateArguments;
@@ -41,10 +42,15 @@ public final class HandedOverMigrations implements MigrationControl {
 
   private final HandedOverGuests guests;
   private final FdSets fdSets;
+  private final FileOpener opener;
 
-  public HandedOverMigrations(HandedOverGuests guests, FdSets fdSets) {
+  /**
+   * @param opener opens what clients name by its path
+   */
+  public HandedOverMigrations(HandedOverGuests guests, FdSets fdSets, FileOpener opener) {
     this.guests = guests;
     this.fdSets = fdSets;
+    this.opener = opener;
   }
 
   /** Registers what QEMU does not have. */
@@ -157,7 +163,8 @@ public final class HandedOverMigrations implements MigrationControl {
       MigrationSettings.View settings,
       NamedDescriptors descriptors)
       throws QmpException {
-    MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
+    MigrationAddress address =
+        MigrationFiles.resolve(MigrationUri.of(arguments.uri(), arguments.channels()), opener);
     requireCapability(settings, MigrationCapability.POSTCOPY_RAM);
     if (MigrationUri.isSource(address, descriptors)) {
       receive(address, settings, descriptors);
@@ -166,7 +173,7 @@ public final class HandedOverMigrations implements MigrationControl {
     requireCapability(settings, MigrationCapability.MAPPED_RAM);
     try {
       guests.serve(
-          new MigrationFiles(descriptors, fdSets)
+          new MigrationFiles(descriptors, fdSets, opener)
               .toRead(address)
               .direct(settings.parameters().directIo()),
           MigrationUri.show(address));

@@ -2,6 +2,7 @@ package dev.postcopyd.control;
 
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.UnixSocket;
+import dev.postcopyd.tls.TlsCredentials;
 import io.netty.channel.ChannelException;
 import io.netty.channel.epoll.Epoll;
 import io.netty.channel.unix.DomainSocketAddress;
@@ -53,18 +54,21 @@ final class ListeningSocket implements AutoCloseable {
   private final SocketAddress address;
   private final @Nullable Path path;
   private final @Nullable Object fileKey;
+  private final @Nullable TlsCredentials tls;
 
   private ListeningSocket(
       SocketSpec spec,
       Socket socket,
       SocketAddress address,
       @Nullable Path path,
-      @Nullable Object fileKey) {
+      @Nullable Object fileKey,
+      @Nullable TlsCredentials tls) {
     this.spec = spec;
     this.socket = socket;
     this.address = address;
     this.path = path;
     this.fileKey = fileKey;
+    this.tls = tls;
   }
 
   /**
@@ -95,7 +99,7 @@ final class ListeningSocket implements AutoCloseable {
         UnixSocket.chmod(path, spec.mode());
       }
       return new ListeningSocket(
-          spec, new Socket(fd), new DomainSocketAddress(spec.path()), path, fileKey);
+          spec, new Socket(fd), new DomainSocketAddress(spec.path()), path, fileKey, null);
     } catch (IOException | RuntimeException e) {
       Files.deleteIfExists(path);
       FileDescriptors.close(fd);
@@ -148,15 +152,13 @@ final class ListeningSocket implements AutoCloseable {
     if (wanted.isUnresolved()) {
       throw new IOException("cannot listen on " + spec + ": the host name is not known");
     }
-    if (!wanted.getAddress().isLoopbackAddress()) {
-      LOG.warn("qmp reachable from other machines without authentication socket={}", spec);
-    }
+    TlsCredentials tls = credentials(spec, spec.protection(), wanted);
     Socket socket = Socket.newSocketStream();
     try {
       socket.setReuseAddress(true);
       socket.bind(wanted);
       socket.listen(BACKLOG);
-      return new ListeningSocket(spec, socket, socket.localAddress(), null, null);
+      return new ListeningSocket(spec, socket, socket.localAddress(), null, null, tls);
     } catch (IOException e) {
       socket.close();
       throw new IOException("cannot listen on " + spec + ": " + e.getMessage(), e);
@@ -178,7 +180,47 @@ final class ListeningSocket implements AutoCloseable {
     FileDescriptors.setNonBlocking(spec.fd(), true);
     boolean unix = socket.getIntOpt(SOL_SOCKET, SO_DOMAIN) == AF_UNIX;
     SocketAddress address = unix ? new DomainSocketAddress(spec.toString()) : socket.localAddress();
-    return new ListeningSocket(spec, socket, address, null, null);
+    TlsCredentials tls = null;
+    if (address instanceof InetSocketAddress inet) {
+      tls = credentials(spec, spec.protection(), inet);
+    } else if (!spec.protection().equals(SocketSpec.Protection.NOTHING_SAID)) {
+      throw new IOException(
+          "cannot listen on " + spec + ": tls-creds= and insecure= are for TCP, and it is a unix socket");
+    }
+    return new ListeningSocket(spec, socket, address, null, null, tls);
+  }
+
+  /**
+   * By what clients are known; null if by nothing.
+   *
+   * @throws IOException if nothing was said, or that nothing matters where others could come from
+   */
+  private static @Nullable TlsCredentials credentials(
+      SocketSpec spec, SocketSpec.Protection protection, InetSocketAddress address)
+      throws IOException {
+    if (protection.credentials().isPresent()) {
+      try {
+        return TlsCredentials.load(
+            Path.of(protection.credentials().get()), TlsCredentials.Endpoint.SERVER, true);
+      } catch (IOException e) {
+        throw new IOException("cannot listen on " + spec + ": " + e.getMessage(), e);
+      }
+    }
+    boolean isLocal = address.getAddress().isLoopbackAddress();
+    if (protection.isInsecure() && isLocal) {
+      LOG.warn("qmp commands are taken from every user of this machine socket={}", spec);
+      return null;
+    }
+    throw new IOException(
+        "cannot listen on "
+            + spec
+            + ": whoever connects could command the virtual machine: add tls-creds=DIR, where DIR has"
+            + " ca-cert.pem, server-cert.pem and server-key.pem"
+            + (isLocal
+                ? ", or insecure=on if every user of this machine may"
+                : protection.isInsecure()
+                    ? "; insecure=on is for the loopback interface only"
+                    : ""));
   }
 
   private static @Nullable Object fileKey(Path path) throws IOException {
@@ -198,6 +240,11 @@ final class ListeningSocket implements AutoCloseable {
   /** Where it listens, with the port that the kernel chose. */
   SocketAddress address() {
     return address;
+  }
+
+  /** With what connections begin; empty if with QMP at once. */
+  Optional<TlsCredentials> tls() {
+    return Optional.ofNullable(tls);
   }
 
   /** Whether connections are TCP ones. */

@@ -3,6 +3,7 @@ package dev.postcopyd.control;
 import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.loader.Load;
+import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrateArguments;
 import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
@@ -26,6 +27,7 @@ final class LocalMigrationControl implements MigrationControl {
   private final LocalMigrations migrations;
   private final FdSets fdSets;
   private final TlsObjects tls;
+  private final FileOpener opener;
   private final boolean exitOnError;
 
   /**
@@ -35,10 +37,15 @@ final class LocalMigrationControl implements MigrationControl {
    * @param exitOnError what an absent exit-on-error means
    */
   LocalMigrationControl(
-      LocalMigrations migrations, FdSets fdSets, TlsObjects tls, boolean exitOnError) {
+      LocalMigrations migrations,
+      FdSets fdSets,
+      TlsObjects tls,
+      FileOpener opener,
+      boolean exitOnError) {
     this.migrations = migrations;
     this.fdSets = fdSets;
     this.tls = tls;
+    this.opener = opener;
     this.exitOnError = exitOnError;
   }
 
@@ -125,14 +132,15 @@ final class LocalMigrationControl implements MigrationControl {
       MigrationSettings.View settings,
       NamedDescriptors descriptors)
       throws QmpException {
-    MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
+    MigrationAddress address =
+        MigrationFiles.resolve(MigrationUri.of(arguments.uri(), arguments.channels()), opener);
     requireMappedRam(settings, "load");
     Load.Mode mode =
         settings.isEnabled(MigrationCapability.POSTCOPY_RAM) ? Load.Mode.LAZY : Load.Mode.PLAIN;
     return new GuestLoads.Order(
         mode,
         MigrationUri.show(address),
-        new MigrationFiles(descriptors, fdSets)
+        new MigrationFiles(descriptors, fdSets, opener)
             .toRead(address)
             .direct(settings.parameters().directIo()),
         settings,
@@ -144,13 +152,14 @@ final class LocalMigrationControl implements MigrationControl {
   public void migrate(
       MigrateArguments arguments, MigrationSettings.View settings, NamedDescriptors descriptors)
       throws QmpException {
-    MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
+    MigrationAddress address =
+        MigrationFiles.resolve(MigrationUri.of(arguments.uri(), arguments.channels()), opener);
     if (Boolean.TRUE.equals(arguments.resume())) {
       throw new QmpException("Cannot resume if there is no paused migration");
     }
     requireMappedRam(settings, "save");
     migrations.startSave(
-        new MigrationFiles(descriptors, fdSets)
+        new MigrationFiles(descriptors, fdSets, opener)
             .toWrite(address)
             .direct(settings.parameters().directIo()));
   }

@@ -12,6 +12,7 @@ import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.outgoing.PlainSave;
 import dev.postcopyd.outgoing.SaveState;
 import dev.postcopyd.outgoing.SaveTarget;
+import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.RunState;
@@ -73,10 +74,12 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
    * These migrations as what the commands command.
    *
    * @param tls the credentials that clients can name
+   * @param opener opens what clients name by its path
    * @param exitOnError what an absent exit-on-error means
    */
-  public MigrationControl control(FdSets fdSets, TlsObjects tls, boolean exitOnError) {
-    return new LocalMigrationControl(this, fdSets, tls, exitOnError);
+  public MigrationControl control(
+      FdSets fdSets, TlsObjects tls, FileOpener opener, boolean exitOnError) {
+    return new LocalMigrationControl(this, fdSets, tls, opener, exitOnError);
   }
 
   /**

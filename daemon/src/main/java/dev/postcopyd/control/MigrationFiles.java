@@ -6,6 +6,7 @@ import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.incoming.SnapshotLocation;
 import dev.postcopyd.outgoing.SaveTarget;
 import dev.postcopyd.posix.ErrnoException;
+import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.FdSocketAddress;
@@ -18,15 +19,17 @@ import java.nio.file.Path;
  * Turns a migration address into something that can be opened, with the descriptors that the
  * client's session has been given. A descriptor that is taken here belongs to the location
  * returned.
+ *
+ * @param opener opens what clients name by its path
  */
-record MigrationFiles(NamedDescriptors named, FdSets fdSets) {
+record MigrationFiles(NamedDescriptors named, FdSets fdSets, FileOpener opener) {
   SnapshotLocation toRead(MigrationAddress address) throws QmpException {
     return switch (address) {
       case FileMigrationAddress file when isFdSet(file) ->
           new SnapshotLocation.Descriptor(
               fromSet(file.filename(), FdSets.Access.READ), offset(file));
       case FileMigrationAddress file ->
-          new SnapshotLocation.AtPath(path(file.filename()), offset(file));
+          new SnapshotLocation.AtPath(path(file.filename()), offset(file), opener);
       case FdSocketAddress fd -> new SnapshotLocation.Descriptor(take(fd.str()), 0);
       default -> throw unsupported(address);
     };
@@ -36,10 +39,18 @@ record MigrationFiles(NamedDescriptors named, FdSets fdSets) {
     return switch (address) {
       case FileMigrationAddress file when isFdSet(file) ->
           new SaveTarget.Descriptor(fromSet(file.filename(), FdSets.Access.WRITE), offset(file));
-      case FileMigrationAddress file -> SaveTarget.atPath(path(file.filename()), offset(file));
+      case FileMigrationAddress file ->
+          SaveTarget.atPath(path(file.filename()), offset(file), opener);
       case FdSocketAddress fd -> new SaveTarget.Descriptor(take(fd.str()), 0);
       default -> throw unsupported(address);
     };
+  }
+
+  /** The address with the whole path in it, wherever a relative one begins. */
+  static MigrationAddress resolve(MigrationAddress address, FileOpener opener) throws QmpException {
+    return address instanceof FileMigrationAddress file && !isFdSet(file)
+        ? new FileMigrationAddress(opener.resolve(path(file.filename())).toString(), file.offset())
+        : address;
   }
 
   private static boolean isFdSet(FileMigrationAddress file) {

@@ -10,12 +10,14 @@ import dev.postcopyd.qmp.codec.QmpMessageWriter;
 import dev.postcopyd.qmp.message.Failure;
 import dev.postcopyd.qmp.message.Greeting;
 import dev.postcopyd.qmp.schema.EventSpec;
+import dev.postcopyd.tls.TlsCredentials;
 import io.netty.channel.EventLoop;
 import io.netty.channel.IoEventLoop;
 import io.netty.channel.MultiThreadIoEventLoopGroup;
 import io.netty.channel.epoll.EpollIoHandler;
 import io.netty.channel.unix.DomainSocketAddress;
 import io.netty.channel.unix.Socket;
+import io.netty.handler.ssl.SslHandler;
 import io.netty.util.concurrent.FastThreadLocalThread;
 import java.io.IOException;
 import java.net.SocketAddress;
@@ -48,6 +50,7 @@ import org.slf4j.LoggerFactory;
 public final class QmpServer implements EventSink, AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(QmpServer.class);
 
+  private static final int HANDSHAKE_MILLIS = 5_000;
   private static final int CLOSE_OUTPUT_MILLIS = 2_000;
   private static final int CLOSE_THREAD_SECONDS = 2;
 
@@ -216,6 +219,8 @@ public final class QmpServer implements EventSink, AutoCloseable {
       QmpSession session =
           new QmpSession(this, channel, listening.spec() + " " + peer, inputBudget.openAccount());
       sessions.add(session);
+      // Nothing is read, and no descriptor taken, before the client has shown its certificate.
+      listening.tls().ifPresent(tls -> channel.pipeline().addLast(tlsHandler(tls)));
       channel.pipeline().addLast(session);
       var _ =
           ((EventLoop) loop)
@@ -230,6 +235,12 @@ public final class QmpServer implements EventSink, AutoCloseable {
       LOG.warn("connection not served socket={} cause={}", listening.spec(), e.getMessage());
       FileDescriptors.close(fd);
     }
+  }
+
+  private static SslHandler tlsHandler(TlsCredentials tls) {
+    SslHandler handler = new SslHandler(tls.engine(null));
+    handler.setHandshakeTimeoutMillis(HANDSHAKE_MILLIS);
+    return handler;
   }
 
   private static SocketAddress peer(Socket socket, ListeningSocket listening) throws IOException {

@@ -6,7 +6,8 @@ import java.util.Optional;
 /**
  * Where a QMP socket listens, in the syntax of QEMU's {@code -qmp} option: {@code
  * unix:/path,server=on,wait=off}, {@code tcp:127.0.0.1:4444}, {@code tcp:[::1]:4444} or {@code
- * fd=N} for a socket that already listens.
+ * fd=N} for a socket that already listens. Over TCP either {@code tls-creds=DIR} or, on the loopback
+ * interface only, {@code insecure=on} has to say how clients are known.
  *
  * <p>As with QEMU, a comma in a path is written twice. Unlike QEMU, {@code server=on,wait=off} is
  * what a spec without options means: postcopyd serves, and never waits for a client.
@@ -31,7 +32,7 @@ public sealed interface SocketSpec {
    * A TCP address to listen on; port 0 lets the kernel choose. An empty host means every address of
    * the machine.
    */
-  record Tcp(String host, int port) implements SocketSpec {
+  record Tcp(String host, int port, Protection protection) implements SocketSpec {
     /** Resolves the host by the system's resolver; may block. */
     InetSocketAddress address() {
       return host.isEmpty() ? new InetSocketAddress(port) : new InetSocketAddress(host, port);
@@ -44,11 +45,23 @@ public sealed interface SocketSpec {
   }
 
   /** An inherited socket, unix or TCP, that already listens. Taken over: closed with the server. */
-  record Inherited(int fd) implements SocketSpec {
+  record Inherited(int fd, Protection protection) implements SocketSpec {
     @Override
     public String toString() {
       return "fd=" + fd;
     }
+  }
+
+  /**
+   * How it is known over TCP who commands. Without either, nobody is let in.
+   *
+   * @param credentials a directory with {@code ca-cert.pem}, {@code server-cert.pem} and {@code
+   *     server-key.pem}: clients show a certificate that the authority has signed
+   * @param isInsecure everybody who can reach the address may command; on the loopback interface
+   *     only
+   */
+  record Protection(Optional<String> credentials, boolean isInsecure) {
+    static final Protection NOTHING_SAID = new Protection(Optional.empty(), false);
   }
 
   /** The kernel's {@code sun_path} has 108 bytes, one of them for the terminating NUL. */

@@ -13,6 +13,8 @@ final class SocketSpecParser {
   private final Set<String> seen = new HashSet<>();
   private int mode = SocketSpec.DEFAULT_UNIX_MODE;
   private Optional<String> group = Optional.empty();
+  private Optional<String> credentials = Optional.empty();
+  private boolean insecure;
 
   SocketSpecParser(String spec) {
     this.spec = spec;
@@ -24,18 +26,27 @@ final class SocketSpecParser {
     for (String option : parts.subList(1, parts.size())) {
       addOption(option);
     }
+    boolean isProtected = seen.contains("tls-creds") || seen.contains("insecure");
     if (address.startsWith("unix:")) {
+      if (isProtected) {
+        throw refused("tls-creds= and insecure= are for TCP only: a unix socket has mode= and group=");
+      }
       return unix(address.substring("unix:".length()));
     }
     if (seen.contains("mode") || seen.contains("group")) {
       throw refused("mode= and group= are for unix sockets only");
+    }
+    if (credentials.isPresent() && insecure) {
+      throw refused("tls-creds= and insecure=on exclude each other");
     }
     if (address.startsWith("tcp:")) {
       return tcp(address.substring("tcp:".length()));
     }
     if (address.startsWith("fd=")) {
       String number = address.substring("fd=".length());
-      return new SocketSpec.Inherited(number("descriptor", number, Integer.MAX_VALUE));
+      return new SocketSpec.Inherited(
+          number("descriptor", number, Integer.MAX_VALUE),
+          new SocketSpec.Protection(credentials, insecure));
     }
     throw refused("it must begin with unix:, tcp: or fd=");
   }
@@ -77,7 +88,8 @@ final class SocketSpecParser {
         throw refused("an IPv6 address is written tcp:[ADDRESS]:PORT");
       }
     }
-    return new SocketSpec.Tcp(host, number("port", port, 65_535));
+    return new SocketSpec.Tcp(
+        host, number("port", port, 65_535), new SocketSpec.Protection(credentials, insecure));
   }
 
   private int number(String what, String digits, int max) {
@@ -119,6 +131,13 @@ final class SocketSpecParser {
         }
         group = Optional.of(value);
       }
+      case "tls-creds" -> {
+        if (value.isEmpty()) {
+          throw refused("tls-creds= needs a directory with ca-cert.pem, server-cert.pem, server-key.pem");
+        }
+        credentials = Optional.of(value);
+      }
+      case "insecure" -> insecure = onOff(name, value);
       default -> throw refused("option '%s' is not known".formatted(option));
     }
     if (!seen.add(name)) {

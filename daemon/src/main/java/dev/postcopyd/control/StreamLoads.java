@@ -15,6 +15,7 @@ import dev.postcopyd.loader.Load;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.posix.FileDescriptors;
+import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationCapability;
 import dev.postcopyd.tls.TlsCredentials;
@@ -103,7 +104,8 @@ public record StreamLoads(
   public SnapshotLoad begunBefore(LoadTrace.Trace begun, FdSets fdSets) throws QmpException {
     try (NamedDescriptors none = new NamedDescriptors()) {
       SnapshotLocation location =
-          new MigrationFiles(none, fdSets).toRead(MigrationUri.parse(begun.snapshotUri()));
+          new MigrationFiles(none, fdSets, FileOpener.ANYWHERE)
+              .toRead(MigrationUri.parse(begun.snapshotUri()));
       return StreamMigration.begunBefore(
           begun.snapshotUri(), location, context(address, begun.preempt()), Optional.of(begun));
     }

@@ -34,6 +34,7 @@ public final class ServiceSupervisor implements DescriptorKeeper {
   private static final Pattern OURS =
       Pattern.compile("(g[0-9]{1,18}\\.[a-z0-9]+|snap\\.[0-9]{1,18})");
   private static final int FIRST_LISTEN_FD = 3;
+  private static final int LONGEST_STATUS = 400;
   private static final int MAX_LISTEN_FDS = 65_536;
   private static final long PATIENCE_NANOS = TimeUnit.SECONDS.toNanos(5);
 
@@ -172,6 +173,29 @@ public final class ServiceSupervisor implements DescriptorKeeper {
       send("READY=1");
     } catch (IOException e) {
       log.warn("service manager not told reason=\"{}\"", e.getMessage());
+    }
+  }
+
+  /** Says that the daemon ends. */
+  public void stopping() {
+    tell("STOPPING=1");
+  }
+
+  /** Says in words how the daemon is. Line ends in it would be messages of their own. */
+  public void status(String words) {
+    StringBuilder line = new StringBuilder("STATUS=");
+    words
+        .codePoints()
+        .limit(LONGEST_STATUS)
+        .forEach(c -> line.appendCodePoint(Character.isISOControl(c) ? ' ' : c));
+    tell(line.toString());
+  }
+
+  /** What may be missed: whoever says it has better things to do than to wait. */
+  private synchronized void tell(String message) {
+    int answer = passing.send(socket, message.getBytes(StandardCharsets.UTF_8));
+    if (answer < 0) {
+      log.warn("service manager not told message={} reason={}", message, Errno.describe(-answer));
     }
   }
 

@@ -5,6 +5,7 @@ import dev.postcopyd.loader.Loader;
 import dev.postcopyd.loader.LoaderState;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.posix.StreamEnd;
+import dev.postcopyd.postcopy.PostcopyEngine;
 import java.util.Locale;
 import java.util.Optional;
 import java.util.concurrent.locks.LockSupport;
@@ -100,6 +101,23 @@ final class GuestMember implements Loader.StateListener {
       over = true;
       metricsEnd.run();
     }
+  }
+
+  /** The guest as somebody sees it who only watches: no lock of the fault path is taken. */
+  LoadLook look() {
+    LoaderState state = loader.state();
+    Optional<HandedOverLoad> of = Optional.ofNullable(load);
+    Optional<PostcopyEngine> engine = of.flatMap(HandedOverLoad::engine);
+    return new LoadLook(
+        guest.id(),
+        of.map(HandedOverLoad::source),
+        state.status(),
+        state instanceof LoaderState.Failed failed
+            ? Optional.of(failed.reason())
+            : Optional.empty(),
+        times.history(),
+        engine.map(SnapshotLoad::ramOf),
+        engine);
   }
 
   GuestView view() {

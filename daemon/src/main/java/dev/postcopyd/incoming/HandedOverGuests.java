@@ -474,6 +474,11 @@ public final class HandedOverGuests
     return members().stream().map(GuestMember::view).toList();
   }
 
+  /** The same guests for somebody who only watches. */
+  public List<LoadLook> looks() {
+    return members().stream().map(GuestMember::look).toList();
+  }
+
   /** Those too that there were since the snapshot was named, as far as they are remembered. */
   public List<GuestView> guestsSoFar() {
     List<GuestView> views;

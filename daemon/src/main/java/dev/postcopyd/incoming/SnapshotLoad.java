@@ -37,7 +37,8 @@ public interface SnapshotLoad extends Load {
     return engine().map(SnapshotLoad::ramOf);
   }
 
-  private static RamFigures ramOf(PostcopyEngine engine) {
+  /** What an engine has brought in. */
+  static RamFigures ramOf(PostcopyEngine engine) {
     long total = engine.table().totalBytes();
     long data = engine.progress().dataBytes();
     long zero = engine.progress().zeroBytes();

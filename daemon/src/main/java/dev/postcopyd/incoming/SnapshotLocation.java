@@ -1,5 +1,6 @@
 package dev.postcopyd.incoming;
 
+import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.posix.NativeFile;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -34,8 +35,17 @@ public sealed interface SnapshotLocation {
     return direct ? new Direct(this) : this;
   }
 
-  /** A file by its path. */
-  record AtPath(Path file, long offsetBytes) implements SnapshotLocation {
+  /**
+   * A file by its path.
+   *
+   * @param opener opens it, or refuses to
+   */
+  record AtPath(Path file, long offsetBytes, FileOpener opener) implements SnapshotLocation {
+    /** A file that may be anywhere. */
+    public AtPath(Path file, long offsetBytes) {
+      this(file, offsetBytes, FileOpener.ANYWHERE);
+    }
+
     @Override
     public Optional<Path> path() {
       return Optional.of(file);
@@ -43,7 +53,7 @@ public sealed interface SnapshotLocation {
 
     @Override
     public NativeFile open() throws IOException {
-      return NativeFile.open(file, NativeFile.Mode.READ);
+      return opener.open(file, NativeFile.Mode.READ);
     }
 
     @Override

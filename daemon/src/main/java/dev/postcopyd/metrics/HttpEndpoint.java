@@ -27,7 +27,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Serves {@code /metrics} (Prometheus text), {@code /healthz} and {@code /readyz} over plain HTTP.
+ * Serves {@code /metrics} (Prometheus text), {@code /healthz}, {@code /readyz} and a page to look
+ * at over plain HTTP.
  *
  * <p>Runs on one thread of its own, so that a slow scrape delays nothing else. A request is bounded
  * in size and time, and the number of connections is limited. Safe for any thread; {@link #close()}
@@ -78,16 +79,19 @@ public final class HttpEndpoint implements AutoCloseable {
    * @param address where; port 0 lets the kernel choose
    * @param registry what {@code /metrics} shows
    * @param unhealthy why the daemon is beyond help, or empty while it lives: {@code /healthz}
-   * @param unready why the daemon cannot serve now, or empty: {@code /readyz}
+   * @param readiness whether a load would be accepted now: {@code /readyz}
+   * @param resources what else there is to see
    * @throws IOException if the address cannot be bound
    */
   public static HttpEndpoint start(
       InetSocketAddress address,
       PrometheusMeterRegistry registry,
       Supplier<Optional<String>> unhealthy,
-      Supplier<Optional<String>> unready)
+      Supplier<Readiness> readiness,
+      HttpResources resources)
       throws IOException {
-    return new HttpEndpoint(address, new HttpRequestHandler(registry, unhealthy, unready));
+    return new HttpEndpoint(
+        address, new HttpRequestHandler(registry, unhealthy, readiness, resources));
   }
 
   private static Thread thread(Runnable task) {

@@ -1,7 +1,5 @@
 package dev.postcopyd.monitor;
 
-import dev.postcopyd.posix.Errno;
-import dev.postcopyd.posix.ErrnoException;
 import dev.postcopyd.posix.EventFd;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.PeerCredentials;
@@ -86,7 +84,7 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
   private final Thread thread;
   private final LifelineKeeper lifeline = new LifelineKeeper(this);
   private volatile boolean closed;
-  private volatile String trouble;
+  private volatile MonitorTrouble trouble = new MonitorTrouble("not tried yet", true);
 
   /** Guards what follows. */
   private final Object lock = new Object();
@@ -107,7 +105,6 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
    */
   public QemuMonitor(Path path) throws IOException {
     this.path = path;
-    this.trouble = "not tried yet";
     this.wakeup = EventFd.create();
     listeners.add(lifeline);
     this.thread = Thread.ofPlatform().name("qemu-monitor").daemon().unstarted(this::run);
@@ -171,7 +168,19 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
 
   /** Why there is no session; for people. */
   public String trouble() {
-    return "QEMU's monitor at " + path + " is not there (" + trouble + "); postcopyd keeps trying";
+    return "QEMU's monitor at "
+        + path
+        + " is not there ("
+        + trouble.words()
+        + "); postcopyd keeps trying";
+  }
+
+  /**
+   * Whether a QEMU that is started now would be found: there is a session, or nothing but QEMU is
+   * missing.
+   */
+  public boolean isThereOrAwaited() {
+    return session().isPresent() || trouble.isAbsence();
   }
 
   @Override
@@ -222,10 +231,9 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
     try {
       opened = MonitorConnection.open(path, wakeup, new Receiver());
     } catch (IOException e) {
-      trouble = describe(e);
-      LOG.debug("no session path={} cause=\"{}\"", path, trouble);
-      if (e instanceof ErrnoException failed
-          && (failed.errno() == Errno.ENOENT || failed.errno() == Errno.ECONNREFUSED)) {
+      trouble = MonitorTrouble.of(e);
+      LOG.debug("no session path={} cause=\"{}\"", path, trouble.words());
+      if (MonitorTrouble.isNobodyThere(e)) {
         lastEnded();
       }
       return true;
@@ -233,7 +241,10 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
     synchronized (lock) {
       connection = opened;
     }
-    trouble = "connected, no greeting yet: QEMU serves one client at a time; is there another one?";
+    trouble =
+        new MonitorTrouble(
+            "connected, no greeting yet: QEMU serves one client at a time; is there another one?",
+            true);
     boolean speaksQmp = true;
     String reason = "postcopyd is shutting down";
     try {
@@ -248,7 +259,7 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
       reason = "internal error: " + e;
       LOG.error("session ended by a bug path={}", path, e);
     }
-    ended(opened, reason);
+    ended(opened, new MonitorTrouble(reason, speaksQmp));
     return speaksQmp;
   }
 
@@ -261,7 +272,7 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
     }
   }
 
-  private void ended(MonitorConnection opened, String reason) {
+  private void ended(MonitorConnection opened, MonitorTrouble reason) {
     Session lost;
     synchronized (lock) {
       lost = session;
@@ -274,9 +285,9 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
     }
     opened.close();
     if (lost != null) {
-      LOG.info("qemu monitor lost path={} reason=\"{}\"", path, reason);
+      LOG.info("qemu monitor lost path={} reason=\"{}\"", path, reason.words());
       last = lost;
-      tell(listener -> listener.disconnected(lost, reason));
+      tell(listener -> listener.disconnected(lost, reason.words()));
     }
   }
 
@@ -300,7 +311,8 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
               if (refused == null) {
                 negotiated(new Session(sessions + 1, greeting, current.peer(), oob));
               } else {
-                trouble = "its negotiation failed: " + refused.getMessage();
+                trouble =
+                    new MonitorTrouble("its negotiation failed: " + refused.getMessage(), false);
               }
             });
   }
@@ -333,16 +345,6 @@ public final class QemuMonitor implements MonitorCommands, AutoCloseable {
         LOG.error("listener failed by a bug", e);
       }
     }
-  }
-
-  private String describe(IOException e) {
-    int errno = e instanceof ErrnoException failed ? failed.errno() : 0;
-    return switch (errno) {
-      case Errno.ENOENT -> "there is no such socket";
-      case Errno.ECONNREFUSED -> "nobody listens there";
-      case Errno.EAGAIN -> "other clients wait for it already";
-      default -> String.valueOf(e.getMessage());
-    };
   }
 
   private void pause(long nanos) {

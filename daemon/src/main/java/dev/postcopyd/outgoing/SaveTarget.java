@@ -1,5 +1,6 @@
 package dev.postcopyd.outgoing;
 
+import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.posix.NativeFile;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -48,15 +49,24 @@ public sealed interface SaveTarget {
 
   /** The target of a {@code file:} URI. */
   static SaveTarget atPath(Path path, long offsetBytes) {
+    return atPath(path, offsetBytes, FileOpener.ANYWHERE);
+  }
+
+  /**
+   * The target of a {@code file:} URI of somebody who may not write everywhere.
+   *
+   * @param opener opens it, or refuses to
+   */
+  static SaveTarget atPath(Path path, long offsetBytes, FileOpener opener) {
     return offsetBytes == 0 && (!Files.exists(path) || Files.isRegularFile(path))
-        ? new Beside(path)
-        : new InPlace(path, offsetBytes);
+        ? new Beside(path, opener)
+        : new InPlace(path, offsetBytes, opener);
   }
 
   /**
    * Written beside the final name and renamed into place, so that no half-written file bears it.
    */
-  record Beside(Path path) implements SaveTarget {
+  record Beside(Path path, FileOpener opener) implements SaveTarget {
     private Path partial() {
       return path.resolveSibling("." + path.getFileName() + ".partial");
     }
@@ -74,7 +84,7 @@ public sealed interface SaveTarget {
     /** Two that write the same snapshot would write into one file: the second is refused. */
     @Override
     public NativeFile open() throws IOException {
-      NativeFile file = NativeFile.open(partial(), NativeFile.Mode.READ_WRITE_CREATE);
+      NativeFile file = opener.open(partial(), NativeFile.Mode.READ_WRITE_CREATE);
       try {
         // Whoever had it may have renamed it in the meantime.
         if (!file.tryLock()
@@ -113,10 +123,10 @@ public sealed interface SaveTarget {
   }
 
   /** Written where it stands, because something of the caller's lies before it or it is no file. */
-  record InPlace(Path path, long offsetBytes) implements SaveTarget {
+  record InPlace(Path path, long offsetBytes, FileOpener opener) implements SaveTarget {
     @Override
     public NativeFile open() throws IOException {
-      return NativeFile.open(path, NativeFile.Mode.READ_WRITE_CREATE);
+      return opener.open(path, NativeFile.Mode.READ_WRITE_CREATE);
     }
 
     @Override

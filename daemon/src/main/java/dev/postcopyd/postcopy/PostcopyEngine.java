@@ -68,7 +68,7 @@ public final class PostcopyEngine implements FaultSink, PageSink {
     this.placer = placer;
     this.listener = listener;
     this.metrics = metrics;
-    this.faultOrder = faultOrder;
+    this.faultOrder = faultOrder.withPagesOf(table);
     this.claims = new ClaimBitmap(table);
     this.received = new ReceivedBitmap(table);
     this.remainingPages = new AtomicLong(table.totalPages());
@@ -110,6 +110,14 @@ public final class PostcopyEngine implements FaultSink, PageSink {
 
   ClaimBitmap claims() {
     return claims;
+  }
+
+  FaultOrder faultOrder() {
+    return faultOrder;
+  }
+
+  PostcopyPageHandler handler() {
+    return handler;
   }
 
   /** True while somebody waits for a page; loaders hold back then. */

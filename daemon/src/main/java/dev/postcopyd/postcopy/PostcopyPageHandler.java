@@ -28,6 +28,16 @@ public interface PostcopyPageHandler extends AutoCloseable {
    */
   default void prepareThread() {}
 
+  /**
+   * Which of 64 pages are known to be zero without a look at their contents: bit {@code i} is page
+   * {@code firstPageIndex + i}. For those who watch; from any thread, also after {@link #close}.
+   *
+   * @param firstPageIndex a multiple of 64; bits beyond the block's last page mean nothing
+   */
+  default long knownZeroPages(RamBlock block, long firstPageIndex) {
+    return 0;
+  }
+
   /** Frees what the handler holds. No fetch is under way and none follows. */
   @Override
   void close();

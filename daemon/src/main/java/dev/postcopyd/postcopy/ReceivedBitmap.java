@@ -24,6 +24,11 @@ public final class ReceivedBitmap {
     return ((long) WORD.getVolatile(received, (int) (pageIndex >>> 6)) & (1L << pageIndex)) != 0;
   }
 
+  /** 64 pages at once: bit {@code i} is page {@code 64 * word + i}. */
+  long word(int word) {
+    return (long) WORD.getOpaque(received, word);
+  }
+
   /** How many of up to 64 pages that lie in one word are in the guest. */
   int countReceived(long firstPageIndex, int pageCount) {
     long bits = (-1L >>> (64 - pageCount)) << firstPageIndex;

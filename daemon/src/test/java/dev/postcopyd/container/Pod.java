@@ -57,11 +57,18 @@ final class Pod implements AutoCloseable {
     private final HostConfig host = new HostConfig();
     private String user = POSTCOPYD + ":" + POSTCOPYD;
     private final List<Device> devices = new ArrayList<>();
+    private final List<String> entrypoint = new ArrayList<>();
     private final List<Bind> binds = new ArrayList<>();
     private final List<String> security = new ArrayList<>(List.of("no-new-privileges"));
 
     Options as(int uid) {
       user = uid + ":" + uid;
+      return this;
+    }
+
+    /** What is started instead of what the image names; the arguments follow. */
+    Options entrypoint(String... program) {
+      entrypoint.addAll(List.of(program));
       return this;
     }
 
@@ -155,6 +162,9 @@ final class Pod implements AutoCloseable {
         .withCommand(command)
         .withStartupCheckStrategy(new IsRunningStartupCheckStrategy())
         .withCreateContainerCmdModifier(create -> {
+          if (!options.entrypoint.isEmpty()) {
+            var _ = create.withEntrypoint(options.entrypoint);
+          }
           var _ =
               create
                   .withUser(options.user)

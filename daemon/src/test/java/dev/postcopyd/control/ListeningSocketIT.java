@@ -144,25 +144,37 @@ class ListeningSocketIT {
   }
 
   @ParameterizedTest
-  @CsvSource({"tcp:127.0.0.1:0", "tcp:localhost:0", "tcp::0", "tcp:[::1]:0"})
+  @CsvSource({"tcp:127.0.0.1:0", "tcp:localhost:0", "tcp:[::1]:0"})
   void tcpListensOnAPortOfTheKernels(String spec) throws IOException {
-    try (ListeningSocket listening = open(spec)) {
+    try (ListeningSocket listening = open(spec + ",insecure=on")) {
       assertThat(listening.isTcp()).isTrue();
       InetSocketAddress address = (InetSocketAddress) listening.address();
       assertThat(address.getPort()).isPositive();
-      RawClient.connect(
-              address.getAddress().isAnyLocalAddress()
-                  ? new InetSocketAddress(InetAddress.getLoopbackAddress(), address.getPort())
-                  : address)
-          .close();
+      RawClient.connect(address).close();
     }
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "tcp:127.0.0.1:0 | or insecure=on if every user of this machine may",
+        "tcp::0 | add tls-creds=DIR, where DIR has ca-cert.pem, server-cert.pem and server-key.pem",
+        "'tcp:0.0.0.0:0,insecure=on' | insecure=on is for the loopback interface only",
+        "'tcp:127.0.0.1:0,tls-creds=/nowhere' | /nowhere/ca-cert.pem"
+      })
+  void nobodyIsLetInOverTcpUnlessItIsSaidHowHeIsKnown(String spec, String why) {
+    assertThatThrownBy(() -> open(spec))
+        .isInstanceOf(IOException.class)
+        .hasMessageStartingWith("cannot listen on tcp:")
+        .hasMessageContaining(why);
   }
 
   @Test
   void aPortInUseIsNamed() throws IOException {
-    try (ListeningSocket first = open("tcp:127.0.0.1:0")) {
+    try (ListeningSocket first = open("tcp:127.0.0.1:0,insecure=on")) {
       int port = ((InetSocketAddress) first.address()).getPort();
-      assertThatThrownBy(() -> open("tcp:127.0.0.1:" + port))
+      assertThatThrownBy(() -> open("tcp:127.0.0.1:" + port + ",insecure=on"))
           .isInstanceOf(IOException.class)
           .hasMessageStartingWith("cannot listen on tcp:127.0.0.1:" + port + ": ")
           .hasMessageContaining("Address already in use");
@@ -191,7 +203,7 @@ class ListeningSocketIT {
     Socket tcp = Socket.newSocketStream();
     tcp.bind(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0));
     tcp.listen(1);
-    try (ListeningSocket listening = open("fd=" + tcp.intValue())) {
+    try (ListeningSocket listening = open("fd=" + tcp.intValue() + ",insecure=on")) {
       assertThat(listening.isTcp()).isTrue();
       RawClient.connect((InetSocketAddress) listening.address()).close();
     }

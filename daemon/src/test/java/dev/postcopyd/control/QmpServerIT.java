@@ -814,10 +814,11 @@ class QmpServerIT {
   // Other sockets.
 
   @ParameterizedTest
-  @ValueSource(strings = {"tcp:127.0.0.1:0", "tcp:[::1]:0"})
+  @ValueSource(strings = {"tcp:127.0.0.1:0,insecure=on", "tcp:[::1]:0,insecure=on"})
   void tcpIsServedTheSameWay(String spec) throws Exception {
     try (TestServer tcp =
-            TestServer.on(QmpServerSettings.of(TestServer.version()), spec, "tcp:localhost:0");
+            TestServer.on(
+                QmpServerSettings.of(TestServer.version()), spec, "tcp:localhost:0,insecure=on");
         RawClient client = RawClient.connect(tcp.tcpAddress(0));
         RawClient other = RawClient.connect(tcp.tcpAddress(1))) {
       assertThat(client.line()).isEqualTo(TestServer.GREETING);

@@ -47,13 +47,25 @@ class SocketSpecTest {
     "tcp:[fe80::1%eth0]:1, fe80::1%eth0, 1",
   })
   void tcpHasHostAndPort(String spec, String host, int port) {
-    assertThat(SocketSpec.parse(spec)).isEqualTo(new SocketSpec.Tcp(host, port));
+    assertThat(SocketSpec.parse(spec))
+        .isEqualTo(new SocketSpec.Tcp(host, port, SocketSpec.Protection.NOTHING_SAID));
   }
 
   @Test
   void anInheritedDescriptorIsANumber() {
-    assertThat(SocketSpec.parse("fd=3")).isEqualTo(new SocketSpec.Inherited(3));
-    assertThat(SocketSpec.parse("fd=3,server=on,wait=off")).isEqualTo(new SocketSpec.Inherited(3));
+    SocketSpec three = new SocketSpec.Inherited(3, SocketSpec.Protection.NOTHING_SAID);
+    assertThat(SocketSpec.parse("fd=3")).isEqualTo(three);
+    assertThat(SocketSpec.parse("fd=3,server=on,wait=off")).isEqualTo(three);
+  }
+
+  @Test
+  void overTcpItIsSaidHowClientsAreKnown() {
+    assertThat(SocketSpec.parse("tcp:h:1,tls-creds=/etc/pki/a,,b"))
+        .isEqualTo(
+            new SocketSpec.Tcp(
+                "h", 1, new SocketSpec.Protection(Optional.of("/etc/pki/a,b"), false)));
+    assertThat(SocketSpec.parse("fd=3,insecure=on"))
+        .isEqualTo(new SocketSpec.Inherited(3, new SocketSpec.Protection(Optional.empty(), true)));
   }
 
   @Test
@@ -97,6 +109,10 @@ class SocketSpecTest {
         "tcp:[::1 | an IPv6 address is written tcp:[ADDRESS]:PORT",
         "tcp:h:1,mode=0600 | mode= and group= are for unix sockets only",
         "fd=3,group=kvm | mode= and group= are for unix sockets only",
+        "tcp:h:1,tls-creds= | tls-creds= needs a directory with ca-cert.pem, server-cert.pem, server-key.pem",
+        "tcp:h:1,insecure | option 'insecure' is on or off, not ''",
+        "'tcp:h:1,tls-creds=d,insecure=on' | tls-creds= and insecure=on exclude each other",
+        "unix:p,tls-creds=d | tls-creds= and insecure= are for TCP only: a unix socket has mode= and group=",
         "fd=x | the descriptor 'x' is no number from 0 to 2147483647",
         "fd= | the descriptor '' is no number from 0 to 2147483647",
         "fd=2147483648 | the descriptor '2147483648' is no number from 0 to 2147483647",

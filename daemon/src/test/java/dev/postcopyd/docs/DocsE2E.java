@@ -39,7 +39,7 @@ class DocsE2E {
   private static List<Path> allPages() throws IOException {
     List<Path> pages = new ArrayList<>();
     for (String place :
-        List.of("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs", "helm")) {
+        List.of("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "helm")) {
       try (Stream<Path> files = Files.walk(root().resolve(place))) {
         files
             .filter(file -> file.toString().endsWith(".md"))

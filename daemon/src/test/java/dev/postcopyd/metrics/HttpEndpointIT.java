@@ -29,7 +29,7 @@ class HttpEndpointIT {
       new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
   private final HttpClient client = HttpClient.newHttpClient();
   private volatile Optional<String> unhealthy = Optional.empty();
-  private volatile Optional<String> unready = Optional.of("no snapshot is loaded");
+  private volatile Readiness readiness = Readiness.notReady("no snapshot is loaded");
   private HttpEndpoint endpoint;
 
   @BeforeEach
@@ -39,7 +39,11 @@ class HttpEndpointIT {
             new InetSocketAddress(InetAddress.getLoopbackAddress(), 0),
             registry,
             () -> unhealthy,
-            () -> unready);
+            () -> readiness,
+            (path, query) ->
+                path.equals("/shown")
+                    ? Optional.of(new HttpResources.Body("text/html", "<p>" + query.get("of")))
+                    : Optional.empty());
   }
 
   @AfterEach
@@ -86,9 +90,10 @@ class HttpEndpointIT {
     assertThat(notReady.statusCode()).isEqualTo(503);
     assertThat(notReady.body()).isEqualTo("no snapshot is loaded\n");
 
-    unready = Optional.empty();
+    readiness = Readiness.readyBut("something is waited for");
     unhealthy = Optional.of("the loader thread has ended");
     assertThat(request("GET", "/readyz").statusCode()).isEqualTo(200);
+    assertThat(request("GET", "/readyz").body()).isEqualTo("ok: something is waited for\n");
     assertThat(request("GET", "/healthz").statusCode()).isEqualTo(503);
     assertThat(request("GET", "/healthz").body()).isEqualTo("the loader thread has ended\n");
   }
@@ -103,7 +108,7 @@ class HttpEndpointIT {
   }
 
   @ParameterizedTest
-  @CsvSource({"POST, /metrics", "DELETE, /healthz", "PUT, /readyz"})
+  @CsvSource({"POST, /metrics", "DELETE, /healthz", "PUT, /readyz", "POST, /shown"})
   void onlyReadingIsAllowed(String method, String path) throws Exception {
     HttpResponse<String> response = request(method, path);
 
@@ -120,6 +125,38 @@ class HttpEndpointIT {
   @Test
   void aQueryIsIgnored() throws Exception {
     assertThat(request("GET", "/healthz?verbose=1").statusCode()).isEqualTo(200);
+  }
+
+  @Test
+  void whatIsShownAllowsABrowserNothingButItself() throws Exception {
+    HttpResponse<String> response = request("GET", "/shown?of=me");
+
+    assertThat(response.statusCode()).isEqualTo(200);
+    assertThat(response.body()).isEqualTo("<p>[me]");
+    assertThat(response.headers().firstValue("content-security-policy").orElse(""))
+        .startsWith("default-src 'none';")
+        .doesNotContain("unsafe");
+    assertThat(response.headers().firstValue("x-content-type-options")).contains("nosniff");
+    assertThat(response.headers().firstValue("cache-control")).contains("no-store");
+  }
+
+  /** A page from elsewhere whose own name has come to mean this machine. */
+  @ParameterizedTest
+  @CsvSource({
+    "localhost, 200",
+    "LOCALHOST:9440, 200",
+    "127.0.0.1:9440, 200",
+    "[::1]:9440, 200",
+    "evil.example, 403",
+    "127.0.0.1.evil.example, 403",
+    "localhost.evil.example:9440, 403"
+  })
+  void onLoopbackAPageIsOnlyShownUnderLoopbacksNames(String host, int status) throws Exception {
+    String last = " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n";
+
+    assertThat(raw("GET /shown" + last)).startsWith("HTTP/1.1 " + status + " ");
+    // Probes and scrapers come by any name.
+    assertThat(raw("GET /healthz" + last)).startsWith("HTTP/1.1 200 ");
   }
 
   @Test
@@ -151,7 +188,8 @@ class HttpEndpointIT {
             () -> {
               throw new IllegalStateException("lost");
             },
-            () -> unready);
+            () -> readiness,
+            HttpResources.NONE);
     try {
       URI uri = URI.create("http://127.0.0.1:" + broken.localAddress().getPort() + "/healthz");
       for (int i = 0; i < 2; i++) {
@@ -191,10 +229,15 @@ class HttpEndpointIT {
   void anAddressInUseIsNamed() {
     InetSocketAddress taken = endpoint.localAddress();
 
-    assertThatThrownBy(() -> HttpEndpoint.start(taken, registry, Optional::empty, Optional::empty))
+    assertThatThrownBy(() -> start(taken))
         .isInstanceOf(IOException.class)
         .hasMessageContaining("cannot listen on http")
         .hasMessageContaining(String.valueOf(taken.getPort()));
+  }
+
+  private HttpEndpoint start(InetSocketAddress address) throws IOException {
+    return HttpEndpoint.start(
+        address, registry, Optional::empty, Readiness::ready, HttpResources.NONE);
   }
 
   @Test
@@ -202,6 +245,6 @@ class HttpEndpointIT {
     InetSocketAddress address = endpoint.localAddress();
     endpoint.close();
 
-    HttpEndpoint.start(address, registry, Optional::empty, Optional::empty).close();
+    start(address).close();
   }
 }

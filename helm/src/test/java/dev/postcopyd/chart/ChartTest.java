@@ -182,8 +182,8 @@ class ChartTest {
             "qemu:/run/vm/monitor.sock",
             "--incoming",
             "file:/var/lib/postcopyd/vm1.mr");
-    // The kubelet starts QEMU only after it: waiting for QEMU here would be waiting forever.
-    assertThat(sidecar.getStartupProbe().getHttpGet().getPath()).isEqualTo("/healthz");
+    // The kubelet starts QEMU only after it, and a QEMU that is waited for is no reason to say no.
+    assertThat(sidecar.getStartupProbe().getHttpGet().getPath()).isEqualTo("/readyz");
     assertThat(sidecar.getLivenessProbe().getHttpGet().getPath()).isEqualTo("/healthz");
     assertThat(sidecar.getReadinessProbe().getHttpGet().getPath()).isEqualTo("/readyz");
     assertThat(sidecar.getPorts().getFirst().getContainerPort()).isEqualTo(9440);

@@ -75,6 +75,10 @@ public final class NativeFile implements AutoCloseable {
     Mode(int flags) {
       this.flags = flags;
     }
+
+    int flags() {
+      return flags;
+    }
   }
 
   private final String name;

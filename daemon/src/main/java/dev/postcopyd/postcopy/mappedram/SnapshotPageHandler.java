@@ -138,6 +138,29 @@ public final class SnapshotPageHandler implements PostcopyPageHandler {
     sink.data(block, pageIndex, 1, stage.address, urgency);
   }
 
+  @Override
+  public long knownZeroPages(RamBlock block, long firstPageIndex) {
+    SnapshotBlock stored = blocks[block.index()];
+    int shift = block.hostPageSize().shift() - stored.targetPageSize().shift();
+    long end = Math.min(firstPageIndex + 64, block.endPageIndex());
+    long zero = 0;
+    long page = firstPageIndex;
+    while (page < end) {
+      long target = (page - block.firstPageIndex()) << shift;
+      long limit = (end - page) << shift;
+      long run = stored.runLength(target, limit);
+      if (stored.isStored(target)) {
+        // On to the page in which the run ends: it holds data if only its first part does.
+        page += (run + (1L << shift) - 1) >>> shift;
+      } else {
+        long pages = run >>> shift;
+        zero |= pages == 0 ? 0 : (-1L >>> (64 - pages)) << page;
+        page += pages + (((pages << shift) == run) ? 0 : 1);
+      }
+    }
+    return zero;
+  }
+
   private void read(SnapshotBlock stored, long targetPage, long pages, long address)
       throws IOException {
     PageSize size = stored.targetPageSize();

@@ -69,6 +69,32 @@ class SnapshotPageHandlerIT {
   }
 
   @Test
+  void zeroPagesAreKnownWithoutALookAtThem() throws IOException {
+    java.util.Random random = new java.util.Random(5);
+    BitSet stored = new BitSet();
+    for (int page = 0; page < PAGES; page += 1 + random.nextInt(90)) {
+      stored.set(page, Math.min(PAGES, page + random.nextInt(70)));
+    }
+    Snapshot snapshot = snapshot(stored, PAGES);
+    SnapshotPageHandler handler = new SnapshotPageHandler(snapshot, PageSize.SIZE_2M);
+    handler.close();
+    snapshot.close();
+    // Also when all is closed: somebody may still be looking.
+    for (int shift : new int[] {12, 14, 17}) {
+      RamBlock block = block(new PageSize(shift));
+      for (long first = 0; first < block.pageCount(); first += 64) {
+        long zero = handler.knownZeroPages(block, first);
+        for (long page = first; page < Math.min(first + 64, block.pageCount()); page++) {
+          int from = (int) (page << (shift - 12));
+          int next = stored.nextSetBit(from);
+          boolean isZero = next < 0 || next >= from + (1 << (shift - 12));
+          assertThat((zero & 1L << page) != 0).as("page %d of 2^%d", page, shift).isEqualTo(isZero);
+        }
+      }
+    }
+  }
+
+  @Test
   void oneFaultIsOnePage() throws IOException {
     BitSet stored = new BitSet();
     stored.set(0, PAGES);

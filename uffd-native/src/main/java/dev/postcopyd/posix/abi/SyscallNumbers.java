@@ -54,6 +54,7 @@ public final class SyscallNumbers {
   public static final int SYS_STATX = pick(332, 291);
   public static final int SYS_PIDFD_SEND_SIGNAL = pick(424, 424);
   public static final int SYS_PIDFD_OPEN = pick(434, 434);
+  public static final int SYS_OPENAT2 = pick(437, 437);
   public static final int SYS_PIDFD_GETFD = pick(438, 438);
 
   private SyscallNumbers() {}

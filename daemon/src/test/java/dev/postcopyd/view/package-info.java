@@ -1,0 +1,4 @@
+@NullMarked
+package dev.postcopyd.view;
+
+import org.jspecify.annotations.NullMarked;
