@@ -185,7 +185,9 @@ final class ListeningSocket implements AutoCloseable {
       tls = credentials(spec, spec.protection(), inet);
     } else if (!spec.protection().equals(SocketSpec.Protection.NOTHING_SAID)) {
       throw new IOException(
-          "cannot listen on " + spec + ": tls-creds= and insecure= are for TCP, and it is a unix socket");
+          "cannot listen on "
+              + spec
+              + ": tls-creds= and insecure= are for TCP, and it is a unix socket");
     }
     return new ListeningSocket(spec, socket, address, null, null, tls);
   }

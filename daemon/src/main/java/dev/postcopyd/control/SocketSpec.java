@@ -6,8 +6,8 @@ import java.util.Optional;
 /**
  * Where a QMP socket listens, in the syntax of QEMU's {@code -qmp} option: {@code
  * unix:/path,server=on,wait=off}, {@code tcp:127.0.0.1:4444}, {@code tcp:[::1]:4444} or {@code
- * fd=N} for a socket that already listens. Over TCP either {@code tls-creds=DIR} or, on the loopback
- * interface only, {@code insecure=on} has to say how clients are known.
+ * fd=N} for a socket that already listens. Over TCP either {@code tls-creds=DIR} or, on the
+ * loopback interface only, {@code insecure=on} has to say how clients are known.
  *
  * <p>As with QEMU, a comma in a path is written twice. Unlike QEMU, {@code server=on,wait=off} is
  * what a spec without options means: postcopyd serves, and never waits for a client.

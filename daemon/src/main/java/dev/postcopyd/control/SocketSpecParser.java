@@ -29,7 +29,8 @@ final class SocketSpecParser {
     boolean isProtected = seen.contains("tls-creds") || seen.contains("insecure");
     if (address.startsWith("unix:")) {
       if (isProtected) {
-        throw refused("tls-creds= and insecure= are for TCP only: a unix socket has mode= and group=");
+        throw refused(
+            "tls-creds= and insecure= are for TCP only: a unix socket has mode= and group=");
       }
       return unix(address.substring("unix:".length()));
     }
@@ -133,7 +134,8 @@ final class SocketSpecParser {
       }
       case "tls-creds" -> {
         if (value.isEmpty()) {
-          throw refused("tls-creds= needs a directory with ca-cert.pem, server-cert.pem, server-key.pem");
+          throw refused(
+              "tls-creds= needs a directory with ca-cert.pem, server-cert.pem, server-key.pem");
         }
         credentials = Optional.of(value);
       }
