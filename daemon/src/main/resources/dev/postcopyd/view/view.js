@@ -342,7 +342,8 @@ function showLatency(latency) {
   const first = Math.max(0, exponent(latency.buckets[0]) - 1);
   const last = Math.max(first + 7, exponent(latency.buckets.at(-1)));
   const most = Math.max(...latency.buckets.map((bucket) => bucket.count));
-  const width = (RIGHT - LEFT) / (last - first + 1);
+  // Room for half of the last label.
+  const width = (RIGHT - 16 - LEFT) / (last - first + 1);
   for (const bucket of latency.buckets) {
     const i = exponent(bucket) - first;
     const height = Math.max(2, ((BOTTOM - TOP) * bucket.count) / most);
@@ -356,7 +357,7 @@ function showLatency(latency) {
   const every = Math.ceil(46 / width);
   for (let e = first; e <= last; e += every) {
     const x = LEFT + (e - first + 1) * width;
-    draw(svg, "text", { x: Math.min(x, RIGHT), y: BOTTOM + 17, "text-anchor": x > RIGHT - 12 ? "end" : "middle" }, micros(2 ** e));
+    draw(svg, "text", { x, y: BOTTOM + 17, "text-anchor": "middle" }, micros(2 ** e));
   }
   say("latency-text", `${count(latency.count)} waits, half of them up to ${micros(latency["p50-us"])}, 99 % up to ${micros(latency["p99-us"])}, the longest ${micros(latency["max-us"])}`);
 }
