@@ -83,7 +83,7 @@ class HumanMonitorIT {
         "migrate_set_capability xbzrle off x ~ migrate_set_capability: extraneous characters at the"
             + " end of line#Try \"help migrate_set_capability\" for more information",
         "migrate_set_capability \"events\" on ~ ``",
-        "migrate_set_capability zero-copy-send on ~ Error: Capability 'zero-copy-send' is not supported by the guest 'memory'",
+        "migrate_set_capability dirty-bitmaps on ~ Error: Capability 'dirty-bitmaps' is not supported by the guest 'memory'",
         "migrate_set_parameter ~ migrate_set_parameter: string expected#Try \"help"
             + " migrate_set_parameter\" for more information",
         "migrate_set_parameter bogus 1 ~ Error: invalid parameter value: bogus",
