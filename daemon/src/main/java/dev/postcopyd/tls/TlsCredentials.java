@@ -42,6 +42,19 @@ public final class TlsCredentials {
   private static final String[] PROTOCOLS = {"TLSv1.3", "TLSv1.2"};
   private static final char[] NO_PASSWORD = {};
 
+  /**
+   * A server would send tickets for another connection, which a migration source never reads: when
+   * it closes its socket with them unread, the kernel resets the connection, and what was on its
+   * way here is lost.
+   */
+  private static final String TICKETS = "jdk.tls.server.newSessionTicketCount";
+
+  static {
+    if (System.getProperty(TICKETS) == null) {
+      System.setProperty(TICKETS, "0");
+    }
+  }
+
   private final SSLContext context;
   private final Endpoint endpoint;
   private final boolean verifyPeer;

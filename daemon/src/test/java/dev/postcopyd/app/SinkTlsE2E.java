@@ -88,7 +88,7 @@ class SinkTlsE2E {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"return-path", "multifd", "postcopy-preempt"})
+  @ValueSource(strings = {"return-path", "auto-converge", "multifd", "postcopy-preempt"})
   void encryptedMigrationBecomesASnapshot(String kind) throws Exception {
     Path file = Files.createTempDirectory(snapshots, "tls").resolve("vm.mr");
     Path qmp = directory.resolve("qmp");
