@@ -79,7 +79,7 @@ class ViewE2E {
   @Test
   void theResumeOfAQemuAsItGoesOn() throws Exception {
     QemuLab lab = QemuLab.require();
-    Path snapshot = Files.createTempFile(lab.root().resolve("daemon/target"), "e2e", ".mr");
+    Path snapshot = directory.resolve("vm1.mr");
     Path monitor = directory.resolve("vm1.mon");
     Path socket = directory.resolve("qmp");
     try (QemuProcess source = QemuProcess.start(lab, PC, directory)) {
