@@ -66,7 +66,6 @@ class MigrationCapabilityRulesTest {
   @EnumSource(
       value = MigrationCapability.class,
       names = {
-        "XBZRLE",
         "RDMA_PIN_ALL",
         "X_COLO",
         "PAUSE_BEFORE_SWITCHOVER",
