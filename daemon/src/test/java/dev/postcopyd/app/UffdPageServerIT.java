@@ -126,7 +126,8 @@ class UffdPageServerIT {
     if (preempt.equals("on")) {
       guests().enableCapabilities(List.of("postcopy-preempt"));
     }
-    try (UffdGuest guest = guest("--region", "size=16M", "--threads", "2", "--verify-rest")) {
+    try (UffdGuest guest =
+        guest("--region", "size=16M", "--threads", "2", "--seconds", "2", "--verify-rest")) {
       TimeUnit.MILLISECONDS.sleep(200);
       guests().execute("migrate-incoming", Map.of("uri", uri));
       serve();
@@ -152,7 +153,7 @@ class UffdPageServerIT {
   void oneSourceServesOneGuest() throws Exception {
     startSource(",preempt=off", 1 << 20);
     guests().execute("migrate-incoming", Map.of("uri", uri));
-    try (UffdGuest guest = guest("--region", "size=16M", "--verify-rest")) {
+    try (UffdGuest guest = guest("--region", "size=16M", "--seconds", "2", "--verify-rest")) {
       serve();
       guests().awaitMigration("postcopy-active");
       try (UffdGuest second = guest("--region", "size=16M")) {
