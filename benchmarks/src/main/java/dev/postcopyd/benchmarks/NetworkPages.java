@@ -130,7 +130,7 @@ final class NetworkPages implements BenchmarkTable {
         RunningDaemon source =
             RunningDaemon.start(
                 workbench,
-                "source",
+                "page-server",
                 "stream:unix:" + socket + ",eager=off,preempt=off",
                 List.of("--working-set", "off"))) {
       source.qmp().enable("mapped-ram", "postcopy-ram");
