@@ -57,6 +57,10 @@ final class NetworkPages implements BenchmarkTable {
       monitor.enable("mapped-ram", "events");
       monitor.migrateIncoming("file:" + guest.file());
       long _ = monitor.awaitStatus("completed");
+      while (monitor.execute("query-status").path("status").asString("").equals("inmigrate")) {
+        // QEMU tells of the end before it has come to it, and takes no capabilities until then.
+        Settling.sleep(2);
+      }
       monitor.disable("mapped-ram");
       monitor.enable("postcopy-ram", "postcopy-preempt");
       monitor.setParameter("max-bandwidth", Workbench.MIB);
