@@ -57,10 +57,6 @@ final class NetworkPages implements BenchmarkTable {
       monitor.enable("mapped-ram", "events");
       monitor.migrateIncoming("file:" + guest.file());
       long _ = monitor.awaitStatus("completed");
-      while (monitor.execute("query-status").path("status").asString("").equals("inmigrate")) {
-        // QEMU tells of the end before it has come to it, and takes no capabilities until then.
-        Settling.sleep(2);
-      }
       monitor.disable("mapped-ram");
       monitor.enable("postcopy-ram", "postcopy-preempt");
       monitor.setParameter("max-bandwidth", Workbench.MIB);
@@ -129,6 +125,8 @@ final class NetworkPages implements BenchmarkTable {
   private static double fromSource(Workbench workbench, Path file) throws IOException {
     Path socket = workbench.directory().resolve("pages.sock");
     Files.deleteIfExists(socket);
+    // The round before has ended its source in the middle, and a fresh one would go on with that.
+    Files.deleteIfExists(workbench.directory().resolve("page-server.load"));
     try (HandoverHandler handler =
             HandoverHandler.awaitingSource(workbench, "unix:" + socket, NOTHING_AHEAD, PROGRAM);
         RunningDaemon source =
