@@ -7,6 +7,7 @@ import java.nio.file.Path;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.TimeUnit;
 import tools.jackson.databind.JsonNode;
 
 /**
@@ -24,6 +25,8 @@ final class Reception implements BenchmarkTable {
 
   /** Of a guest of 1 GiB. */
   private static final int LIVE_DATA_MIB = 717;
+
+  private static final long PATIENCE_NANOS = TimeUnit.SECONDS.toNanos(5);
 
   private enum Way {
     DRAIN,
@@ -121,9 +124,25 @@ final class Reception implements BenchmarkTable {
 
   private static double rate(TimedQmp monitor, double seconds) throws IOException {
     JsonNode info = monitor.execute("query-migrate");
-    JsonNode _ = monitor.execute("cont");
+    runAgain(monitor);
     JsonNode _ = monitor.execute("stop");
     return info.path("ram").path("transferred").asDouble() / 1e6 / seconds;
+  }
+
+  /** QEMU says that it is done before its migration's thread has ended, and refuses for so long. */
+  private static void runAgain(TimedQmp monitor) throws IOException {
+    long deadline = System.nanoTime() + PATIENCE_NANOS;
+    while (true) {
+      try {
+        JsonNode _ = monitor.execute("cont");
+        return;
+      } catch (IOException e) {
+        boolean early = e.getMessage() != null && e.getMessage().contains("not finalized yet");
+        if (!early || System.nanoTime() > deadline) {
+          throw e;
+        }
+      }
+    }
   }
 
   static void migrate(TimedQmp monitor, String uri) throws IOException {

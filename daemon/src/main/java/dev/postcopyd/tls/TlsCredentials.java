@@ -16,6 +16,7 @@ import java.security.cert.X509CertSelector;
 import java.security.cert.X509Certificate;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.concurrent.TimeUnit;
 import javax.net.ssl.CertPathTrustManagerParameters;
 import javax.net.ssl.KeyManager;
 import javax.net.ssl.KeyManagerFactory;
@@ -43,17 +44,12 @@ public final class TlsCredentials {
   private static final char[] NO_PASSWORD = {};
 
   /**
-   * A server would send tickets for another connection, which a migration source never reads: when
-   * it closes its socket with them unread, the kernel resets the connection, and what was on its
-   * way here is lost.
+   * More than the seven days that a ticket may live (RFC 8446, 4.6.1), so that a server sends none.
+   * A migration source would never read one: when it closes its socket with that unread, the kernel
+   * resets the connection, and what was on its way here is lost. (The JDK has a system property for
+   * it as well, but reads that once, and whoever used TLS first would have decided.)
    */
-  private static final String TICKETS = "jdk.tls.server.newSessionTicketCount";
-
-  static {
-    if (System.getProperty(TICKETS) == null) {
-      System.setProperty(TICKETS, "0");
-    }
-  }
+  private static final int NO_TICKETS_SECONDS = (int) TimeUnit.DAYS.toSeconds(8);
 
   private final SSLContext context;
   private final Endpoint endpoint;
@@ -96,6 +92,7 @@ public final class TlsCredentials {
               : new TrustManager[] {new Anybody()};
       SSLContext context = SSLContext.getInstance("TLS");
       context.init(keys, trust, null);
+      context.getServerSessionContext().setSessionTimeout(NO_TICKETS_SECONDS);
       return new TlsCredentials(context, endpoint, verifyPeer);
     } catch (GeneralSecurityException e) {
       throw new IOException(

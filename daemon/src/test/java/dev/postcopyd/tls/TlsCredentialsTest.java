@@ -7,12 +7,16 @@ import dev.postcopyd.tls.TlsCredentials.Endpoint;
 import io.netty.pkitesting.CertificateBuilder;
 import io.netty.pkitesting.X509Bundle;
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.PrivateKey;
 import java.util.Arrays;
 import java.util.Base64;
+import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLEngine;
+import javax.net.ssl.SSLEngineResult;
+import javax.net.ssl.SSLEngineResult.HandshakeStatus;
 import org.bouncycastle.asn1.pkcs.PrivateKeyInfo;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -145,5 +149,48 @@ class TlsCredentialsTest {
             plain.getKey(),
             PrivateKeyInfo.getInstance(key.getEncoded()).getPrivateKeyAlgorithm().getParameters())
         .getEncoded();
+  }
+
+  /**
+   * What a peer that only sends would never read, and lose its last bytes by: the server has
+   * nothing to say once both sides have greeted, whoever used TLS in this process before.
+   */
+  @Test
+  void serverSendsNoTickets() throws Exception {
+    SSLEngine _ = SSLContext.getDefault().createSSLEngine();
+    SSLEngine server = TlsCredentials.load(directory, Endpoint.SERVER, true).engine(null);
+    SSLEngine client = TlsCredentials.load(directory, Endpoint.CLIENT, true).engine("localhost");
+    ByteBuffer toServer = ByteBuffer.allocate(64 << 10);
+    ByteBuffer toClient = ByteBuffer.allocate(64 << 10);
+    client.beginHandshake();
+    server.beginHandshake();
+    for (int i = 0; i < 50 && !(isDone(client) && isDone(server)); i++) {
+      step(client, toClient, toServer);
+      // What the server says when the client is done is what would be left unread.
+      step(server, toServer, toClient);
+    }
+    assertThat(isDone(server)).isTrue();
+    assertThat(client.getSession().getProtocol()).isEqualTo("TLSv1.3");
+    assertThat(toClient.position()).as("bytes that the client has not read").isZero();
+  }
+
+  private static boolean isDone(SSLEngine engine) {
+    return engine.getHandshakeStatus() == HandshakeStatus.NOT_HANDSHAKING;
+  }
+
+  private static void step(SSLEngine engine, ByteBuffer from, ByteBuffer to) throws IOException {
+    ByteBuffer application = ByteBuffer.allocate(64 << 10);
+    switch (engine.getHandshakeStatus()) {
+      case NEED_TASK -> engine.getDelegatedTask().run();
+      case NEED_WRAP -> {
+        SSLEngineResult _ = engine.wrap(ByteBuffer.allocate(0), to);
+      }
+      case NEED_UNWRAP, NEED_UNWRAP_AGAIN -> {
+        from.flip();
+        SSLEngineResult _ = engine.unwrap(from, application);
+        from.compact();
+      }
+      default -> {}
+    }
   }
 }
