@@ -26,6 +26,8 @@ final class Reception implements BenchmarkTable {
   /** Of a guest of 1 GiB. */
   private static final int LIVE_DATA_MIB = 717;
 
+  private static final int LIVE_ROUNDS = 3;
+
   private static final long PATIENCE_NANOS = TimeUnit.SECONDS.toNanos(5);
 
   private enum Way {
@@ -101,16 +103,20 @@ final class Reception implements BenchmarkTable {
     table.row(
         "background snapshot of a guest of %d MiB that writes, its downtime by QEMU, ms"
             .formatted(busy.memoryMib()),
-        "",
-        live.downtimeMillis().toString(1),
-        "",
-        "≤ 10");
+        live.into(Way.DRAIN).downtimeMillis.toString(1),
+        live.into(Way.SNAPSHOT).downtimeMillis.toString(1),
+        live.into(Way.SNAPSHOT)
+            .downtimeMillis
+            .over(live.into(Way.DRAIN).downtimeMillis)
+            .toString(2),
+        "≤ 10 ms");
     table.row(
-        "its longest silence (it ticks every 20 ms), without and with a snapshot, ms",
-        live.quietMillis().toString(0),
-        live.busyMillis().toString(0),
-        "",
-        "≤ 120");
+        "its longest silence then (it ticks every 20 ms, and is silent for %s ms without), ms"
+            .formatted(live.quietMillis().toString(0)),
+        live.into(Way.DRAIN).silenceMillis.toString(0),
+        live.into(Way.SNAPSHOT).silenceMillis.toString(0),
+        live.into(Way.SNAPSHOT).silenceMillis.over(live.into(Way.DRAIN).silenceMillis).toString(2),
+        "≤ 120 ms");
     return table;
   }
 
@@ -182,16 +188,54 @@ final class Reception implements BenchmarkTable {
   }
 
   /**
-   * A guest that runs while it is caught.
+   * A guest that runs while it is caught, by a C program that forgets what it reads, and by a
+   * snapshot.
    *
    * @param quietMillis the guest's longest silence without any migration
-   * @param busyMillis the same while the snapshot is taken
    */
-  private record Live(Samples downtimeMillis, Samples quietMillis, Samples busyMillis) {
+  private record Live(Samples quietMillis, Map<Way, Caught> caught) {
+    /**
+     * What it noticed.
+     *
+     * @param silenceMillis its longest silence meanwhile
+     */
+    record Caught(Samples downtimeMillis, Samples silenceMillis) {
+      Caught() {
+        this(new Samples(), new Samples());
+      }
+    }
+
+    Caught into(Way way) {
+      return caught.computeIfAbsent(way, of -> new Caught());
+    }
+
     static Live measure(Workbench workbench, GuestSnapshot guest) throws IOException {
-      Live live = new Live(new Samples(), new Samples(), new Samples());
+      Live live = new Live(new Samples(), new EnumMap<>(Way.class));
       Path file = workbench.directory().resolve("received.mr");
       Path socket = workbench.directory().resolve("receive.sock");
+      Path drain = workbench.directory().resolve("drain.sock");
+      for (int round = 0; round < Math.min(workbench.rounds(), LIVE_ROUNDS); round++) {
+        try (MeasuredProcess drainer =
+            MeasuredProcess.start(List.of(workbench.cProgram("drain"), drain.toString()))) {
+          drainer.awaitLine("ready");
+          live.round(workbench, guest, Way.DRAIN, "unix:" + drain);
+        }
+        Files.deleteIfExists(file);
+        try (RunningDaemon daemon = RunningDaemon.start(workbench, "file:" + file, List.of())) {
+          daemon.qmp().enable("events");
+          daemon.qmp().migrateIncoming("unix:" + socket);
+          Settling.await(daemon.process().pid());
+          live.round(workbench, guest, Way.SNAPSHOT, "unix:" + socket);
+          long _ = daemon.qmp().awaitStatus("completed");
+        }
+        Files.delete(file);
+      }
+      return live;
+    }
+
+    /** With a QEMU of its own: 10.0.2 has ended or stood still at the second snapshot in a row. */
+    private void round(Workbench workbench, GuestSnapshot guest, Way way, String uri)
+        throws IOException {
       try (DestinationQemu qemu = DestinationQemu.start(workbench, guest, null);
           TimedQmp monitor = TimedQmp.connect(qemu.monitor(), qemu.process())) {
         monitor.enable("mapped-ram", "events");
@@ -201,25 +245,22 @@ final class Reception implements BenchmarkTable {
         monitor.disable("mapped-ram");
         monitor.enable("background-snapshot");
         monitor.setParameter("max-bandwidth", 0);
-        for (int round = 0; round < workbench.rounds(); round++) {
-          try (RunningDaemon daemon = RunningDaemon.start(workbench, "file:" + file, List.of())) {
-            daemon.qmp().enable("events");
-            daemon.qmp().migrateIncoming("unix:" + socket);
-            Settling.await(daemon.process().pid());
-            long quietFrom = System.nanoTime();
-            qemu.keepWriting(500);
-            live.quietMillis.add(qemu.longestSilenceMillis(quietFrom));
-            long busyFrom = System.nanoTime();
-            migrate(monitor, "unix:" + socket);
-            qemu.keepWriting(500);
-            long _ = daemon.qmp().awaitStatus("completed");
-            live.busyMillis.add(qemu.longestSilenceMillis(busyFrom));
-            live.downtimeMillis.add(monitor.execute("query-migrate").path("downtime").asDouble());
-          }
-          Files.delete(file);
-        }
+        round(qemu, monitor, way, uri);
       }
-      return live;
+    }
+
+    private void round(DestinationQemu qemu, TimedQmp monitor, Way way, String uri)
+        throws IOException {
+      long quietFrom = System.nanoTime();
+      qemu.keepWriting(500);
+      quietMillis.add(qemu.longestSilenceMillis(quietFrom));
+      long busyFrom = System.nanoTime();
+      migrate(monitor, uri);
+      qemu.keepWriting(500);
+      long _ = monitor.awaitStatus("completed");
+      Caught caught = into(way);
+      caught.silenceMillis.add(qemu.longestSilenceMillis(busyFrom));
+      caught.downtimeMillis.add(monitor.execute("query-migrate").path("downtime").asDouble());
     }
   }
 }

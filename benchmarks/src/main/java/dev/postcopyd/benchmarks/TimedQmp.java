@@ -146,7 +146,8 @@ final class TimedQmp implements AutoCloseable {
             return noted.nanos;
           }
           if (found.equals("failed") || found.equals("postcopy-paused")) {
-            throw new IOException(wanted + " will not come, the migration has: " + found);
+            String reason = execute("query-migrate").path("error-desc").asString("no reason given");
+            throw new IOException(wanted + " will not come: " + found + ", " + reason);
           }
         }
         long millis = TimeUnit.NANOSECONDS.toMillis(deadlineNanos - System.nanoTime());

@@ -32,7 +32,7 @@ class QmpFramerFuzzTest {
   }
 
   @MethodSource("seeds")
-  @FuzzTest(maxDuration = "1m")
+  @FuzzTest(maxDuration = "30s")
   void anyBytes(byte[] input) throws Exception {
     List<String> whole;
     try (ReplaySession session = new ReplaySession("negotiated")) {
