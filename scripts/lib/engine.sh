@@ -9,10 +9,10 @@ engine_started=
 # The engine's answer is what counts: a client without an engine is no engine.
 engine_answers() { "$1" version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
-# Prints the engine's client: docker or podman, whichever has an engine.
+# find_engine CLIENT...: prints the first of these clients that has an engine.
 find_engine() {
   local candidate
-  for candidate in docker podman; do
+  for candidate; do
     if command -v "$candidate" >/dev/null && engine_answers "$candidate"; then
       printf '%s\n' "$candidate"
       return
@@ -21,12 +21,12 @@ find_engine() {
   return 1
 }
 
-# use_engine: sets engine to docker or podman; 1 with a message where there is none. Where neither answers, starts a Docker engine (root only) that keeps its
-# data in .lab, gives containers no network but their own loopback and the host's, and is ended by stop_engine.
+# use_engine CLIENT...: sets engine to the first of docker and podman that answers, if it is named; 1 with a message where there
+# is none. Where none answers, starts a Docker engine (root only) that keeps its data in .lab, gives containers no network but their own loopback and the host's, and is ended by stop_engine.
 # DOCKER_HOST says where it is.
 use_engine() {
   local socket deadline=$((SECONDS + 60))
-  if engine=$(find_engine); then
+  if engine=$(find_engine "$@"); then
     return
   fi
   if [ "$(id -u)" -ne 0 ]; then
