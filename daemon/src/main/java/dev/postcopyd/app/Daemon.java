@@ -100,13 +100,10 @@ public final class Daemon implements AutoCloseable {
             QEMU_RELEASE[2],
             "postcopyd " + ProductVersion.current());
     boolean handsOver = config.guest() instanceof GuestSpec.HandedOver;
+    boolean takesTls = handsOver || guestParts.loads().takesTls();
+    QmpSchema schema = takesTls ? QmpSchema.STANDARD.withObjects() : QmpSchema.STANDARD;
     CommandTable table =
-        new CommandTable(
-            handsOver
-                ? QmpSchema.STANDARD.with(List.of(OwnCommands.QUERY_GUESTS))
-                : guestParts.loads().takesTls()
-                    ? QmpSchema.STANDARD.withObjects()
-                    : QmpSchema.STANDARD);
+        new CommandTable(handsOver ? schema.with(List.of(OwnCommands.QUERY_GUESTS)) : schema);
     TlsObjects tls = new TlsObjects();
     QmpServerSettings limits = QmpServerSettings.of(version);
     QemuMonitor monitor = guestParts.monitor();
@@ -133,6 +130,7 @@ public final class Daemon implements AutoCloseable {
                 notices,
                 fdSets,
                 opener(),
+                tls,
                 System.getenv())
             : null;
     watched = new Watched(config.guest(), metrics, loader, migrations, handedOver);
@@ -145,7 +143,7 @@ public final class Daemon implements AutoCloseable {
     if (monitor == null) {
       proxy = null;
       registerOwn(table, config, version, control);
-      if (guestParts.loads().takesTls()) {
+      if (takesTls) {
         tls.register(table);
       }
       if (handedOver != null) {

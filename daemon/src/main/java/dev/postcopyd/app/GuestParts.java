@@ -99,8 +99,8 @@ final class GuestParts implements AutoCloseable {
   }
 
   /** What stands in a directory that the command line names. */
-  private static Optional<TlsCredentials> tls(
-      Optional<Path> directory, TlsCredentials.Endpoint endpoint) throws IOException {
+  static Optional<TlsCredentials> tls(Optional<Path> directory, TlsCredentials.Endpoint endpoint)
+      throws IOException {
     return directory.isEmpty()
         ? Optional.empty()
         : Optional.of(TlsCredentials.load(directory.get(), endpoint, true));
@@ -117,7 +117,8 @@ final class GuestParts implements AutoCloseable {
                   config.handlers(),
                   selfTest::await,
                   config.eagerThreads(),
-                  config.workingSet()));
+                  config.workingSet()),
+              tls(memory.tls(), TlsCredentials.Endpoint.SERVER));
       case GuestSpec.Stream stream ->
           new StreamLoads(
               stream.address(),

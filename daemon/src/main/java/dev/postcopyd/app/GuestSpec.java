@@ -13,7 +13,8 @@ import java.util.Optional;
 /**
  * The option {@code --guest}: who owns the address space that is filled.
  *
- * <p>{@code memory[,page-size=2M][,page-size.BLOCK=2M...]}: the daemon's own memory. {@code
+ * <p>{@code memory[,page-size=2M][,page-size.BLOCK=2M...][,tls-creds=DIR]}: the daemon's own
+ * memory. {@code
  * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off][,eager=on|off][,tls-creds=DIR][,tls-hostname=NAME]}:
  * a migration destination that somebody else drives. {@code
  * qemu:PATH[,map.NAME=NAME...][,preempt=on|off]}: a stock QEMU that is driven through its monitor.
@@ -25,8 +26,9 @@ public sealed interface GuestSpec {
    * The daemon's own memory.
    *
    * @param layout what pages the memory is made of
+   * @param tls where the credentials are with which migration sources are to encrypt, if they are
    */
-  record Memory(MemoryLayout layout) implements GuestSpec {}
+  record Memory(MemoryLayout layout, Optional<Path> tls) implements GuestSpec {}
 
   /**
    * A migration destination.
@@ -76,12 +78,14 @@ public sealed interface GuestSpec {
    * @param socket where they come to
    * @param options how they are served
    * @param keepFd whether somebody must keep their descriptors beyond the daemon's life
+   * @param tls where the credentials are with which migration sources are to encrypt, if they are
    */
-  record HandedOver(HandoverSocket socket, HandedOverOptions options, boolean keepFd)
+  record HandedOver(
+      HandoverSocket socket, HandedOverOptions options, boolean keepFd, Optional<Path> tls)
       implements GuestSpec {
     /** The same, served also if a crash of the daemon is the end of its guests. */
     public HandedOver withoutKeeper() {
-      return new HandedOver(socket, options, false);
+      return new HandedOver(socket, options, false, tls);
     }
 
     @Override

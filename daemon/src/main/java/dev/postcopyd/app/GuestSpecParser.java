@@ -32,7 +32,7 @@ final class GuestSpecParser {
 
   /** The kinds of guests, and what each can be told. */
   private enum Kind {
-    MEMORY("page-size=SIZE and page-size.BLOCK=SIZE"),
+    MEMORY("page-size=SIZE, page-size.BLOCK=SIZE and tls-creds=DIR"),
     STREAM(
         "page-size.BLOCK=SIZE, map.NAME=NAME, preempt=on|off, eager=on|off, tls-creds=DIR and"
             + " tls-hostname=NAME"),
@@ -63,7 +63,8 @@ final class GuestSpecParser {
     return switch (kind) {
       case MEMORY ->
           new GuestSpec.Memory(
-              new MemoryLayout(everywhere == null ? PageSize.SIZE_4K : everywhere, pageSizes));
+              new MemoryLayout(everywhere == null ? PageSize.SIZE_4K : everywhere, pageSizes),
+              Optional.ofNullable(tlsCredentials));
       case STREAM -> stream(first.substring(STREAM.length()));
       case QEMU -> qemu(first.substring(QEMU.length()));
       case FILE -> file(first.substring(FILE.length()));
@@ -127,9 +128,7 @@ final class GuestSpecParser {
     String name = equals < 0 ? option : option.substring(0, equals);
     String value = equals < 0 ? "" : option.substring(equals + 1);
     String block = afterDot(name);
-    if (name.equals("tls-creds")
-        && !value.isEmpty()
-        && (kind == Kind.FILE || kind == Kind.STREAM)) {
+    if (name.equals("tls-creds") && !value.isEmpty() && kind != Kind.QEMU) {
       tlsCredentials = Path.of(value);
     } else if (name.equals("tls-hostname") && !value.isEmpty() && kind == Kind.STREAM) {
       tlsHostName = value;

@@ -3,6 +3,7 @@ package dev.postcopyd.app;
 import dev.postcopyd.control.CommandTable;
 import dev.postcopyd.control.EventSink;
 import dev.postcopyd.control.HandedOverMigrations;
+import dev.postcopyd.control.TlsObjects;
 import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.handover.DescriptorKeeper;
 import dev.postcopyd.handover.HandoverListener;
@@ -14,6 +15,7 @@ import dev.postcopyd.incoming.LoadLook;
 import dev.postcopyd.loader.LoadStatus;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.posix.FileOpener;
+import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
 import java.util.List;
 import java.util.Locale;
@@ -41,6 +43,7 @@ final class HandedOverParts implements AutoCloseable {
   /**
    * Makes the parts; nothing is served yet.
    *
+   * @param tls the credentials that clients can name
    * @param environment the process's
    * @throws IOException if nobody keeps the guests' descriptors, and that was not said to be right
    */
@@ -53,6 +56,7 @@ final class HandedOverParts implements AutoCloseable {
       ServiceNotices notices,
       FdSets fdSets,
       FileOpener opener,
+      TlsObjects tls,
       Map<String, String> environment)
       throws IOException {
     this.spec = spec;
@@ -85,7 +89,13 @@ final class HandedOverParts implements AutoCloseable {
             new Reports(HandedOverMigrations.reportingTo(events, parts.settings()), notices));
     manager.ifPresent(found -> found.alreadyKept(kept.keySet()));
     guests.reserve(kept.keySet());
-    migrations = new HandedOverMigrations(guests, fdSets, opener);
+    migrations =
+        new HandedOverMigrations(
+            guests,
+            fdSets,
+            opener,
+            tls,
+            GuestParts.tls(spec.tls(), TlsCredentials.Endpoint.SERVER));
   }
 
   HandedOverMigrations migrations() {

@@ -17,7 +17,7 @@ final class HandedOverSpecParser {
   private static final int MAX_PATH_BYTES = 107;
   private static final int MAX_GUESTS = 256;
   private static final String OPTIONS =
-      "mode=0600, user=USER, group=GROUP, allow-uid=UID, eager=on|off, fault-around=adaptive|off, signal=KILL|TERM|BUS|ABRT|NUMBER and max-guests=N";
+      "mode=0600, user=USER, group=GROUP, allow-uid=UID, eager=on|off, fault-around=adaptive|off, signal=KILL|TERM|BUS|ABRT|NUMBER, max-guests=N and tls-creds=DIR";
   private static final Map<String, Integer> SIGNALS =
       Map.of("KILL", 9, "TERM", 15, "BUS", 7, "ABRT", 6);
 
@@ -29,6 +29,7 @@ final class HandedOverSpecParser {
   private int maxGuests = MAX_GUESTS;
   private boolean eager = HandedOverOptions.DEFAULT.eager();
   private boolean faultAround = HandedOverOptions.DEFAULT.faultAround();
+  private Optional<Path> tls = Optional.empty();
   private int signal = HandedOverOptions.DEFAULT_SIGNAL;
 
   HandedOverSpecParser(String text) {
@@ -48,7 +49,8 @@ final class HandedOverSpecParser {
     return new GuestSpec.HandedOver(
         new HandoverSocket(Path.of(path), mode, user, group, uids, maxGuests),
         new HandedOverOptions(eager, signal, faultAround),
-        true);
+        true,
+        tls);
   }
 
   private void parseOption(String option) {
@@ -66,6 +68,7 @@ final class HandedOverSpecParser {
           throw refused(option + ": at least 1");
         }
       }
+      case "tls-creds" -> tls = Optional.of(Path.of(nonEmpty(option, value)));
       case "eager" -> eager = oneOf(option, value, "on", "off");
       case "fault-around" -> faultAround = oneOf(option, value, "adaptive", "off");
       case "signal" -> signal = signal(option, value);

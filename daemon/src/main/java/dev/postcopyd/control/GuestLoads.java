@@ -80,7 +80,10 @@ public interface GuestLoads {
     return uri;
   }
 
-  /** Nobody will recover from this address, which {@link #recoveryAddress} has returned. */
+  /**
+   * Nobody will recover from this address, which {@link #recoveryAddress} has returned. Without
+   * effect where the load owns it from {@link SnapshotLoad#expectRecovery} on.
+   */
   default void discardRecoveryAddress(String address) {}
 
   /**

@@ -22,6 +22,7 @@ import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.OwnCommands;
 import dev.postcopyd.qmp.schema.RunState;
 import dev.postcopyd.qmp.schema.StatusInfo;
+import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
 import java.util.Comparator;
 import java.util.List;
@@ -43,14 +44,25 @@ public final class HandedOverMigrations implements MigrationControl {
   private final HandedOverGuests guests;
   private final FdSets fdSets;
   private final FileOpener opener;
+  private final TlsObjects tlsObjects;
+  private final Optional<TlsCredentials> tls;
 
   /**
    * @param opener opens what clients name by its path
+   * @param tlsObjects the credentials that clients can name
+   * @param tls with what sources are to encrypt, if no client says otherwise
    */
-  public HandedOverMigrations(HandedOverGuests guests, FdSets fdSets, FileOpener opener) {
+  public HandedOverMigrations(
+      HandedOverGuests guests,
+      FdSets fdSets,
+      FileOpener opener,
+      TlsObjects tlsObjects,
+      Optional<TlsCredentials> tls) {
     this.guests = guests;
     this.fdSets = fdSets;
     this.opener = opener;
+    this.tlsObjects = tlsObjects;
+    this.tls = tls;
   }
 
   /** Registers what QEMU does not have. */
@@ -149,9 +161,9 @@ public final class HandedOverMigrations implements MigrationControl {
 
   @Override
   public void checkParameters(MigrationParameters wanted) throws QmpException {
-    if (wanted.mode() != MigrationMode.NORMAL || !wanted.tlsCreds().isEmpty()) {
+    if (wanted.mode() != MigrationMode.NORMAL || !wanted.tlsAuthz().isEmpty()) {
       throw new QmpException(
-          "Parameters mode and tls-creds are not supported by postcopyd with the guest '"
+          "Parameters mode and tls-authz are not supported by postcopyd with the guest '"
               + GUEST
               + "'");
     }
@@ -186,7 +198,9 @@ public final class HandedOverMigrations implements MigrationControl {
       MigrationAddress address, MigrationSettings.View settings, NamedDescriptors descriptors)
       throws QmpException {
     try {
-      guests.receive(MigrationUri.source(address, descriptors), MemoryLoads.wanted(settings));
+      guests.receive(
+          tlsObjects.source(address, settings, descriptors).securedIfPlain(tls),
+          MemoryLoads.wanted(settings));
     } catch (IOException e) {
       throw new QmpException(String.valueOf(e.getMessage()));
     }
@@ -253,7 +267,7 @@ public final class HandedOverMigrations implements MigrationControl {
       throw new QmpException("Migrate recover can only be run when postcopy is paused.");
     }
     try {
-      guest.recover(uri);
+      guest.recover(RecoveryAddress.of(uri, descriptors));
     } catch (IOException e) {
       throw new QmpException(String.valueOf(e.getMessage()));
     }

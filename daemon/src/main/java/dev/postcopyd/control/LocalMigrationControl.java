@@ -14,8 +14,6 @@ import dev.postcopyd.qmp.schema.MigrationMode;
 import dev.postcopyd.qmp.schema.MigrationParameters;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.StatusInfo;
-import dev.postcopyd.source.SourceAddress;
-import dev.postcopyd.tls.TlsCredentials;
 import java.util.Optional;
 
 /**
@@ -100,22 +98,10 @@ final class LocalMigrationControl implements MigrationControl {
     MigrationAddress address = MigrationUri.of(arguments.uri(), arguments.channels());
     if (migrations.loads().receives() || MigrationUri.isSource(address, descriptors)) {
       migrations.startReception(
-          new GuestLoads.Reception(source(address, settings, descriptors), settings), exits);
+          new GuestLoads.Reception(tls.source(address, settings, descriptors), settings), exits);
     } else {
       migrations.startLoad(order(arguments, settings, descriptors), exits);
     }
-  }
-
-  private SourceAddress source(
-      MigrationAddress address, MigrationSettings.View settings, NamedDescriptors descriptors)
-      throws QmpException {
-    String credentials = settings.parameters().tlsCreds();
-    if (credentials.isEmpty()) {
-      return MigrationUri.source(address, descriptors);
-    }
-    // First, because a descriptor that has been taken would be lost.
-    TlsCredentials server = tls.server(credentials);
-    return MigrationUri.source(address, descriptors).secured(server);
   }
 
   @Override

@@ -1,5 +1,6 @@
 package dev.postcopyd.control;
 
+import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.incoming.IncomingContext;
 import dev.postcopyd.incoming.IncomingMigration;
 import dev.postcopyd.incoming.MemoryLayout;
@@ -7,9 +8,16 @@ import dev.postcopyd.incoming.MemoryReception;
 import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationCapability;
+import dev.postcopyd.tls.TlsCredentials;
+import java.util.Optional;
 
-/** Loads into the daemon's own memory: from a snapshot, or from a migration source. */
-public record MemoryLoads(IncomingContext context) implements GuestLoads {
+/**
+ * Loads into the daemon's own memory: from a snapshot, or from a migration source.
+ *
+ * @param tls with what sources are to encrypt, if no client says otherwise
+ */
+public record MemoryLoads(IncomingContext context, Optional<TlsCredentials> tls)
+    implements GuestLoads {
   @Override
   public String guestName() {
     return "memory";
@@ -18,6 +26,17 @@ public record MemoryLoads(IncomingContext context) implements GuestLoads {
   @Override
   public boolean isOurs() {
     return true;
+  }
+
+  @Override
+  public boolean takesTls() {
+    return true;
+  }
+
+  /** The load takes the descriptor over. */
+  @Override
+  public String recoveryAddress(String uri, NamedDescriptors descriptors) throws QmpException {
+    return RecoveryAddress.of(uri, descriptors);
   }
 
   @Override
@@ -31,7 +50,8 @@ public record MemoryLoads(IncomingContext context) implements GuestLoads {
       throw new QmpException(
           "a migration is received into pages of 4 KiB: leave page-size out of --guest memory");
     }
-    return new MemoryReception(reception.address(), wanted(reception.settings()), context);
+    return new MemoryReception(
+        reception.address().securedIfPlain(tls), wanted(reception.settings()), context);
   }
 
   /** What a client's settings say of a migration that comes in. */

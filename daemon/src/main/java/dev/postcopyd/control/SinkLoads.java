@@ -1,5 +1,6 @@
 package dev.postcopyd.control;
 
+import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.incoming.SinkMigration;
 import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.loader.Loader;
@@ -49,10 +50,10 @@ public record SinkLoads(
     return true;
   }
 
-  private SourceAddress secured(SourceAddress address) {
-    return address instanceof SourceAddress.Secured
-        ? address
-        : tls.map(address::secured).orElse(address);
+  /** The load takes the descriptor over. */
+  @Override
+  public String recoveryAddress(String uri, NamedDescriptors descriptors) throws QmpException {
+    return RecoveryAddress.of(uri, descriptors);
   }
 
   @Override
@@ -72,7 +73,7 @@ public record SinkLoads(
             ? Math.toIntExact(view.parameters().multifdChannels())
             : 0;
     return new SinkMigration(
-        secured(reception.address()),
+        reception.address().securedIfPlain(tls),
         channels,
         recoversByItself,
         new SnapshotSink(target, settings),
@@ -89,6 +90,7 @@ public record SinkLoads(
     SnapshotSink sink = new SnapshotSink(SaveTarget.atPath(path, 0), settings);
     return sink.leftBehind()
         .map(left ->
-            SinkMigration.begunBefore(secured(address), left, recoversByItself, sink, loader));
+            SinkMigration.begunBefore(
+                address.securedIfPlain(tls), left, recoversByItself, sink, loader));
   }
 }

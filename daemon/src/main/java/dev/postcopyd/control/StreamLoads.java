@@ -14,7 +14,6 @@ import dev.postcopyd.incoming.StreamMigration;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.PostcopyMetrics;
-import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationCapability;
@@ -45,8 +44,6 @@ public record StreamLoads(
     WorkingSetChoice workingSet,
     LoadTrace trace)
     implements GuestLoads {
-  private static final String FD = "fd:";
-
   @Override
   public String guestName() {
     return "stream";
@@ -79,21 +76,12 @@ public record StreamLoads(
 
   @Override
   public String recoveryAddress(String uri, NamedDescriptors descriptors) throws QmpException {
-    if (!uri.startsWith(FD)) {
-      return uri;
-    }
-    try {
-      return FD + descriptors.take(uri.substring(FD.length()));
-    } catch (DescriptorException e) {
-      throw new QmpException(String.valueOf(e.getMessage()));
-    }
+    return RecoveryAddress.of(uri, descriptors);
   }
 
   @Override
   public void discardRecoveryAddress(String address) {
-    if (address.startsWith(FD)) {
-      int _ = FileDescriptors.close(Integer.parseInt(address.substring(FD.length())));
-    }
+    RecoveryAddress.discard(address);
   }
 
   /**

@@ -1,9 +1,12 @@
 package dev.postcopyd.control;
 
+import dev.postcopyd.fds.NamedDescriptors;
 import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.qmp.schema.MigrationAddress;
 import dev.postcopyd.qmp.schema.ObjectAddArguments;
 import dev.postcopyd.qmp.schema.ObjectCommands;
 import dev.postcopyd.qmp.schema.TlsCredsEndpoint;
+import dev.postcopyd.source.SourceAddress;
 import dev.postcopyd.tls.TlsCredentials;
 import dev.postcopyd.tls.TlsCredentials.Endpoint;
 import java.io.IOException;
@@ -68,8 +71,25 @@ public final class TlsObjects {
     }
   }
 
+  /**
+   * Where a client lets a migration source come to, encrypted if its settings name credentials.
+   *
+   * @return owned by the caller
+   */
+  SourceAddress source(
+      MigrationAddress address, MigrationSettings.View settings, NamedDescriptors descriptors)
+      throws QmpException {
+    String credentials = settings.parameters().tlsCreds();
+    if (credentials.isEmpty()) {
+      return MigrationUri.source(address, descriptors);
+    }
+    // First, because a descriptor that has been taken would be lost.
+    TlsCredentials server = server(credentials);
+    return MigrationUri.source(address, descriptors).secured(server);
+  }
+
   /** The credentials with which a migration is received. */
-  TlsCredentials server(String id) throws QmpException {
+  private TlsCredentials server(String id) throws QmpException {
     TlsCredentials found = byId.get(id);
     if (found == null) {
       throw new QmpException("No TLS credentials with id '" + id + "'");

@@ -42,7 +42,7 @@ public final class IncomingMigration implements SnapshotLoad, EngineListener {
   private final String source;
   private final SnapshotLocation location;
   private final IncomingContext context;
-  private final CompletableFuture<@Nullable Void> opened = new CompletableFuture<>();
+  private final Opening opening = new Opening();
 
   private @Nullable Snapshot snapshot;
   private @Nullable PostcopyPageHandler handler;
@@ -81,13 +81,12 @@ public final class IncomingMigration implements SnapshotLoad, EngineListener {
 
   @Override
   public CompletableFuture<@Nullable Void> opened() {
-    return opened;
+    return opening.end();
   }
 
   @Override
   public void giveUpOpening() {
-    opened.completeExceptionally(
-        new IOException("the load was cancelled before " + source + " was open"));
+    opening.giveUp("the load was cancelled before " + source + " was open");
   }
 
   @Override
@@ -121,14 +120,10 @@ public final class IncomingMigration implements SnapshotLoad, EngineListener {
     try {
       file = location.open();
     } catch (IOException e) {
-      CompletableFuture<Boolean> _ =
-          context
-              .loader()
-              .submit(new LoaderEvent.LoadFailed(this, SnapshotOpening.message(e)))
-              .handle((_, _) -> opened.completeExceptionally(e));
+      opening.failed(this, context.loader(), e);
       return;
     }
-    opened.complete(null);
+    opening.done();
     try {
       prepare(file);
     } catch (IOException e) {

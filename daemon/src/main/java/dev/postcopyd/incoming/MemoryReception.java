@@ -1,9 +1,7 @@
 package dev.postcopyd.incoming;
 
 import dev.postcopyd.guest.LocalGuest;
-import dev.postcopyd.loader.Loader;
 import dev.postcopyd.loader.LoaderEvent;
-import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.postcopy.Blocktime;
 import dev.postcopyd.postcopy.EngineListener;
 import dev.postcopyd.postcopy.PostcopyEngine;
@@ -12,12 +10,9 @@ import dev.postcopyd.postcopy.network.SourcePages;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.source.SourceAddress;
 import dev.postcopyd.source.SourceSession;
-import dev.postcopyd.source.SourceSession.UrgentChannel;
+import dev.postcopyd.source.UrgentChannel;
 import java.io.IOException;
 import java.util.Optional;
-import java.util.OptionalInt;
-import java.util.concurrent.CompletableFuture;
-import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -37,18 +32,15 @@ import org.slf4j.LoggerFactory;
  * <p>The steps run on the loader's worker thread; the source's threads report what comes. Owns link
  * and receiver.
  */
-public final class MemoryReception implements SnapshotLoad, SourceSession.Owner, EngineListener {
+public final class MemoryReception extends Reception implements EngineListener {
   private static final Logger log = LoggerFactory.getLogger(MemoryReception.class);
 
   private final Wanted wanted;
   private final IncomingContext context;
-  private final Loader loader;
   private final MemoryReceiver receiver;
   private final SourceLink link;
-  private final CompletableFuture<@Nullable Void> opened = new CompletableFuture<>();
   private volatile boolean savedRunning = true;
   private volatile boolean over;
-  private volatile boolean released;
 
   /**
    * What the client wants.
@@ -60,32 +52,16 @@ public final class MemoryReception implements SnapshotLoad, SourceSession.Owner,
   public record Wanted(int multifdChannels, boolean postcopy, boolean preempt) {}
 
   public MemoryReception(SourceAddress address, Wanted wanted, IncomingContext context) {
+    super(context.loader());
     this.wanted = wanted;
     this.context = context;
-    this.loader = context.loader();
     this.receiver = new MemoryReceiver(wanted.postcopy(), context.metrics(), this, this::finish);
     this.link = new SourceLink(address, wanted.multifdChannels(), receiver, this);
   }
 
   @Override
-  public String source() {
-    return link.address().toString();
-  }
-
-  /** Until the source has switched its guest over, which is for it to decide. */
-  @Override
-  public Mode mode() {
-    return Mode.PLAIN;
-  }
-
-  @Override
-  public CompletableFuture<@Nullable Void> opened() {
-    return opened;
-  }
-
-  @Override
-  public void giveUpOpening() {
-    opened.completeExceptionally(new IOException("the migration was cancelled"));
+  SourceLink link() {
+    return link;
   }
 
   @Override
@@ -114,11 +90,6 @@ public final class MemoryReception implements SnapshotLoad, SourceSession.Owner,
   }
 
   @Override
-  public boolean isReleased() {
-    return released;
-  }
-
-  @Override
   public Optional<LocalGuest> guest() {
     return receiver.guest();
   }
@@ -134,42 +105,16 @@ public final class MemoryReception implements SnapshotLoad, SourceSession.Owner,
   }
 
   @Override
-  public Optional<SourceAddress> sourceAddress() {
-    return Optional.of(link.address());
-  }
-
-  @Override
-  public OptionalInt listeningPort() {
-    return link.port();
-  }
-
-  @Override
-  public void prepare() {
-    try {
-      if (wanted.postcopy()) {
-        context.warmUp().run();
-      }
-      link.open();
-      opened.complete(null);
-    } catch (IOException e) {
-      CompletableFuture<Boolean> _ =
-          loader
-              .submit(new LoaderEvent.LoadFailed(this, SnapshotOpening.message(e)))
-              .handle((_, _) -> opened.completeExceptionally(e));
+  void makeReady() {
+    if (wanted.postcopy()) {
+      context.warmUp().run();
     }
-  }
-
-  @Override
-  public void ramAnnounced(RamBlockTable table) {
-    loader.report(new LoaderEvent.RamReady(this));
   }
 
   @Override
   public void switchedOver() {
     lookWhetherItRan();
-    loader.report(new LoaderEvent.RamArmed(this));
-    // Together, so that a connection that is lost now is that of a guest worth recovering.
-    loader.report(new LoaderEvent.DeviceStateLoaded(this));
+    super.switchedOver();
     attach();
   }
 
@@ -181,10 +126,6 @@ public final class MemoryReception implements SnapshotLoad, SourceSession.Owner,
   private void attach() {
     link.session().ifPresent(session -> receiver.attach(session.pageRequests()));
   }
-
-  /** The devices are kept already. */
-  @Override
-  public void handOverDeviceState() {}
 
   @Override
   public void startEagerLoader() {
@@ -204,7 +145,7 @@ public final class MemoryReception implements SnapshotLoad, SourceSession.Owner,
     if (engine().isEmpty()) {
       lookWhetherItRan();
     }
-    loader.report(new LoaderEvent.AllPagesReceived(this));
+    super.ended();
   }
 
   /** The source's end counts: before it the source would not hear that all is well. */
@@ -213,7 +154,7 @@ public final class MemoryReception implements SnapshotLoad, SourceSession.Owner,
 
   @Override
   public void loadFailed(String reason) {
-    loader.report(new LoaderEvent.LoadFailed(this, reason));
+    report(new LoaderEvent.LoadFailed(this, reason));
   }
 
   @Override
@@ -229,7 +170,7 @@ public final class MemoryReception implements SnapshotLoad, SourceSession.Owner,
     if (current.isPresent()) {
       sayThatAllIsWell(current.get());
     }
-    loader.report(new LoaderEvent.GuestDetached(this));
+    report(new LoaderEvent.GuestDetached(this));
     current.ifPresent(SourceSession::awaitEnd);
     link.closeSession();
   }
@@ -249,64 +190,41 @@ public final class MemoryReception implements SnapshotLoad, SourceSession.Owner,
   public void connectionLost(String reason) {
     over = true;
     receiver.detach();
-    loader.report(new LoaderEvent.ConnectionLost(this, reason));
+    super.connectionLost(reason);
   }
 
   @Override
   public void failed(String reason) {
     over = true;
-    loader.report(new LoaderEvent.LoadFailed(this, reason));
-  }
-
-  @Override
-  public void reconnected() {
-    loader.report(new LoaderEvent.Reconnected(this));
+    super.failed(reason);
   }
 
   @Override
   public void resumed() {
-    loader.report(new LoaderEvent.Resumed(this));
+    super.resumed();
     attach();
   }
 
   @Override
-  public void expectRecovery(String uri) throws IOException {
-    link.expect(uri);
-  }
-
-  @Override
-  public void recover(String uri) {
-    try {
-      over = false;
-      link.openNext();
-    } catch (IOException e) {
-      loader.report(new LoaderEvent.ConnectionLost(this, "recovery failed: " + e.getMessage()));
-    }
-  }
-
-  @Override
-  public boolean cutConnection() {
-    return link.cut("paused by migrate-pause");
+  void openNext() throws IOException {
+    over = false;
+    link.openNext();
   }
 
   @Override
   public void pause() {
     receiver.detach();
-    link.closeSession();
+    super.pause();
   }
 
   @Override
   public void interrupt() {
     over = true;
-    link.giveUp("the migration was given up");
+    super.interrupt();
   }
 
   @Override
-  public void release() {
-    interrupt();
-    link.close();
+  void free() {
     receiver.close();
-    released = true;
-    log.debug("released source={}", source());
   }
 }

@@ -17,7 +17,7 @@ import dev.postcopyd.postcopy.network.SourcePages;
 import dev.postcopyd.source.MigrationReceiver;
 import dev.postcopyd.source.SourceAddress;
 import dev.postcopyd.source.SourceSession;
-import dev.postcopyd.source.SourceSession.UrgentChannel;
+import dev.postcopyd.source.UrgentChannel;
 import dev.postcopyd.stream.StreamRecord;
 import dev.postcopyd.stream.StreamRecord.Configuration;
 import java.io.IOException;

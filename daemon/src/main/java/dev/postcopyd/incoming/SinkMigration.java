@@ -13,9 +13,7 @@ import dev.postcopyd.source.SourceAddress;
 import dev.postcopyd.source.SourceSession;
 import java.io.IOException;
 import java.util.Optional;
-import java.util.OptionalInt;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -36,27 +34,18 @@ import org.slf4j.LoggerFactory;
  *
  * <p>The steps run on the loader's worker thread; the source's threads report what comes. What ends
  * before SHUT(0) leaves the source its guest; what ends while the source is away leaves behind what
- * another daemon needs to go on. Owns address, session and sink.
+ * another daemon needs to go on. Owns link and sink.
  */
-public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
+public final class SinkMigration extends Reception {
   private static final Logger log = LoggerFactory.getLogger(SinkMigration.class);
 
-  private final String source;
-  private final SourceAddress address;
-  private final int multifdChannels;
   private final boolean recoversByItself;
   private final SnapshotSink sink;
-  private final Loader loader;
-  private final CompletableFuture<@Nullable Void> opened = new CompletableFuture<>();
-  private volatile @Nullable SourceSession session;
-  private volatile OptionalInt port = OptionalInt.empty();
+  private final SourceLink link;
+  private final @Nullable LeftBehind leftBehind;
   private volatile boolean switchedOver;
   private volatile boolean connected;
-  private volatile boolean released;
-  private final AtomicReference<SourceAddress.@Nullable Open> reopened = new AtomicReference<>();
-  private boolean addressUsed;
   private boolean restored;
-  private @Nullable LeftBehind leftBehind;
 
   /**
    * @param address where the source comes to
@@ -69,12 +58,22 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
       boolean recoversByItself,
       SnapshotSink sink,
       Loader loader) {
-    this.source = address.toString();
-    this.address = address;
-    this.multifdChannels = multifdChannels;
+    this(address, multifdChannels, recoversByItself, sink, loader, null);
+  }
+
+  private SinkMigration(
+      SourceAddress address,
+      int multifdChannels,
+      boolean recoversByItself,
+      SnapshotSink sink,
+      Loader loader,
+      @Nullable LeftBehind leftBehind) {
+    super(loader);
     this.recoversByItself = recoversByItself;
     this.sink = sink;
-    this.loader = loader;
+    this.link = new SourceLink(address, multifdChannels, sink, this);
+    this.leftBehind = leftBehind;
+    this.switchedOver = leftBehind != null;
   }
 
   /**
@@ -88,31 +87,12 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
       boolean recoversByItself,
       SnapshotSink sink,
       Loader loader) {
-    SinkMigration migration = new SinkMigration(address, 0, recoversByItself, sink, loader);
-    migration.leftBehind = left;
-    migration.switchedOver = true;
-    return migration;
+    return new SinkMigration(address, 0, recoversByItself, sink, loader, left);
   }
 
   @Override
-  public String source() {
-    return source;
-  }
-
-  /** Until the source has switched its guest over, which is for it to decide. */
-  @Override
-  public Mode mode() {
-    return Mode.PLAIN;
-  }
-
-  @Override
-  public CompletableFuture<@Nullable Void> opened() {
-    return opened;
-  }
-
-  @Override
-  public void giveUpOpening() {
-    opened.completeExceptionally(new IOException("the migration was cancelled"));
+  SourceLink link() {
+    return link;
   }
 
   @Override
@@ -123,7 +103,6 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
   @Override
   public Optional<RamFigures> ram() {
     SnapshotSink.Figures figures = sink.figures();
-    SourceSession current = session;
     return figures.totalBytes() == 0
         ? Optional.empty()
         : Optional.of(
@@ -132,13 +111,8 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
                 figures.dataBytes(),
                 figures.zeroBytes(),
                 figures.remainingBytes(),
-                current == null ? 0 : current.transferredBytes(),
+                link.transferredBytes(),
                 0));
-  }
-
-  @Override
-  public boolean isReleased() {
-    return released;
   }
 
   @Override
@@ -157,85 +131,49 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
   }
 
   @Override
-  public Optional<SourceAddress> sourceAddress() {
-    return Optional.of(address);
-  }
-
-  @Override
-  public OptionalInt listeningPort() {
-    return port;
-  }
-
-  @Override
-  public void prepare() {
-    try {
-      sink.open();
-      SourceAddress.Open open = address.open();
-      addressUsed = true;
-      port = open.port();
-      SourceSession first = SourceSession.of(open, multifdChannels, sink, this);
-      session = first;
-      first.start();
-      opened.complete(null);
-    } catch (IOException e) {
-      CompletableFuture<Boolean> _ =
-          loader
-              .submit(new LoaderEvent.LoadFailed(this, SnapshotOpening.message(e)))
-              .handle((_, _) -> opened.completeExceptionally(e));
-    }
+  void makeReady() throws IOException {
+    sink.open();
   }
 
   @Override
   public void ramAnnounced(RamBlockTable table) {
     connected = true;
-    loader.report(new LoaderEvent.RamReady(this));
+    super.ramAnnounced(table);
   }
 
   @Override
   public void switchedOver() {
     switchedOver = true;
-    loader.report(new LoaderEvent.RamArmed(this));
-    // They are in the sink's keeping, and that is said here: no lost connection comes in between.
-    loader.report(new LoaderEvent.DeviceStateLoaded(this));
+    super.switchedOver();
   }
-
-  @Override
-  public void handOverDeviceState() {}
 
   /** The source sends everything by itself. */
   @Override
   public void startEagerLoader() {}
 
   @Override
-  public void ended() {
-    loader.report(new LoaderEvent.AllPagesReceived(this));
-  }
-
-  @Override
   public void detachGuest() {
-    SourceSession current = session;
+    SourceSession current = link.session().orElse(null);
     if (current == null) {
       return;
     }
     try {
       current.awaitPages();
       long bytes = sink.finish();
-      log.info("snapshot written source={} bytes={}", source, bytes);
+      log.info("snapshot written source={} bytes={}", source(), bytes);
     } catch (IOException e) {
-      loader.report(new LoaderEvent.LoadFailed(this, SnapshotOpening.message(e)));
+      failed(SnapshotOpening.message(e));
       return;
     }
     try {
       current.finish();
     } catch (IOException e) {
-      loader.report(
-          new LoaderEvent.LoadFailed(
-              this,
-              "the snapshot is whole, but the source could not be told, and its guest goes on: "
-                  + SnapshotOpening.message(e)));
+      failed(
+          "the snapshot is whole, but the source could not be told, and its guest goes on: "
+              + SnapshotOpening.message(e));
       return;
     }
-    loader.report(new LoaderEvent.GuestDetached(this));
+    report(new LoaderEvent.GuestDetached(this));
     current.awaitEnd();
     current.close();
     sink.close();
@@ -244,142 +182,54 @@ public final class SinkMigration implements SnapshotLoad, SourceSession.Owner {
   @Override
   public void connectionLost(String reason) {
     connected = false;
-    loader.report(new LoaderEvent.ConnectionLost(this, reason));
-  }
-
-  @Override
-  public void failed(String reason) {
-    loader.report(new LoaderEvent.LoadFailed(this, reason));
+    super.connectionLost(reason);
   }
 
   @Override
   public void reconnected() {
     connected = true;
-    loader.report(new LoaderEvent.Reconnected(this));
-  }
-
-  @Override
-  public void resumed() {
-    loader.report(new LoaderEvent.Resumed(this));
-  }
-
-  @Override
-  public void expectRecovery(String uri) throws IOException {
-    SourceSession before = session;
-    if (before != null) {
-      before.awaitNotListening();
-    }
-    SourceAddress at;
-    try {
-      at = SourceAddress.parse(uri).securedLike(address);
-    } catch (IllegalArgumentException e) {
-      throw new IOException(e.getMessage(), e);
-    }
-    SourceAddress.Open open = at.open();
-    port = open.port();
-    SourceAddress.Open unused = reopened.getAndSet(open);
-    if (unused != null) {
-      unused.close();
-    }
+    super.reconnected();
   }
 
   /**
-   * Listens for the source again; it is told what has come, and sends the rest. What it has sent of
-   * the devices is never sent again: it is in the sink's keeping.
+   * The source is told what has come, and sends the rest. What it has sent of the devices is never
+   * sent again: it is in the sink's keeping.
    */
   @Override
-  public void recover(String uri) {
-    try {
-      SourceSession next = nextSession();
-      session = next;
-      next.start();
-    } catch (IOException e) {
-      loader.report(new LoaderEvent.ConnectionLost(this, "recovery failed: " + e.getMessage()));
-    }
-  }
-
-  private SourceSession nextSession() throws IOException {
-    SourceSession before = session;
+  void openNext() throws IOException {
     LeftBehind found = leftBehind;
-    if (before != null) {
-      return before.next(openAgain());
-    }
-    if (found == null) {
-      throw new IllegalStateException("nothing has been received that could be gone on with");
+    if (found == null || link.session().isPresent()) {
+      link.openNext();
+      return;
     }
     if (!restored) {
       sink.restore(found);
       restored = true;
-      opened.complete(null);
+      isOpen();
     }
-    return SourceSession.ofSwitchedOver(
-        openAgain(), found.table(), found.ramSectionId(), found.sections(), sink, this);
-  }
-
-  private SourceAddress.Open openAgain() throws IOException {
-    SourceAddress.Open expected = reopened.getAndSet(null);
-    if (expected != null) {
-      return expected;
-    }
-    if (address.place() instanceof SourceAddress.Connected) {
-      throw new IOException(address + " has been used up: name tcp:HOST:PORT or unix:PATH");
-    }
-    SourceAddress.Open open = address.open();
-    port = open.port();
-    return open;
-  }
-
-  @Override
-  public boolean cutConnection() {
-    SourceSession current = session;
-    if (current != null) {
-      current.cut("paused by migrate-pause");
-    }
-    return current != null;
+    link.openSwitchedOver(found.table(), found.ramSectionId(), found.sections());
   }
 
   @Override
   public void pause() {
-    SourceSession current = session;
-    if (current != null) {
-      current.close();
-    }
+    super.pause();
     if (recoversByItself) {
-      CompletableFuture<Transition> _ = loader.submit(new LoaderEvent.RecoverRequested(""));
+      CompletableFuture<Transition> _ = loader().submit(new LoaderEvent.RecoverRequested(""));
     }
   }
 
   @Override
   public void interrupt() {
     sink.stop();
-    SourceSession current = session;
-    if (current != null) {
-      current.giveUp("the migration was given up");
-    }
+    super.interrupt();
   }
 
   @Override
-  public void release() {
-    SourceSession current = session;
-    if (current != null) {
-      current.giveUp("the migration was given up");
-    }
-    sink.stop();
-    if (current != null) {
-      current.close();
-    }
-    if (!addressUsed) {
-      address.discard();
-    }
-    SourceAddress.Open unused = reopened.getAndSet(null);
-    if (unused != null) {
-      unused.close();
-    }
+  void free() {
     if (switchedOver && !connected) {
       // Its source waits, and could not go on if this were lost: another daemon may take it up.
       sink.leaveBehind();
     }
     sink.close();
-    released = true;
   }
 }

@@ -1,9 +1,11 @@
 package dev.postcopyd.incoming;
 
+import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.source.MigrationReceiver;
 import dev.postcopyd.source.SourceAddress;
 import dev.postcopyd.source.SourceSession;
 import java.io.IOException;
+import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.concurrent.atomic.AtomicReference;
@@ -18,12 +20,15 @@ import org.jspecify.annotations.Nullable;
  * what only answers by any. Owns the address, and the sessions.
  */
 final class SourceLink {
+  private static final String FD = "fd:";
+
   private final SourceAddress address;
   private final int multifdChannels;
   private final MigrationReceiver receiver;
   private final SourceSession.Owner owner;
   private final AtomicReference<SourceAddress.@Nullable Open> expected = new AtomicReference<>();
   private volatile @Nullable SourceSession session;
+  private volatile SourceAddress place;
   private volatile OptionalInt port = OptionalInt.empty();
   private boolean addressUsed;
 
@@ -38,13 +43,20 @@ final class SourceLink {
       MigrationReceiver receiver,
       SourceSession.Owner owner) {
     this.address = address;
+    this.place = address;
     this.multifdChannels = multifdChannels;
     this.receiver = receiver;
     this.owner = owner;
   }
 
+  /** Where the source came to first, by which the load is known. */
   SourceAddress address() {
     return address;
+  }
+
+  /** Where it is waited for now, or was last. */
+  SourceAddress place() {
+    return place;
   }
 
   /** The TCP port that is listened on. */
@@ -67,8 +79,13 @@ final class SourceLink {
   void listen() throws IOException {
     SourceAddress.Open open = address.open();
     addressUsed = true;
+    expected.set(noted(address, open));
+  }
+
+  private SourceAddress.Open noted(SourceAddress at, SourceAddress.Open open) {
+    place = at;
     port = open.port();
-    expected.set(open);
+    return open;
   }
 
   /** Takes the source from now on. */
@@ -87,24 +104,28 @@ final class SourceLink {
   /**
    * The source will come to this address to go on: it is listened on from now on.
    *
+   * @param uri where; {@code fd:N} is a connected socket, which is taken over in any case
    * @throws IOException if there is no such address
    */
   void expect(String uri) throws IOException {
+    SourceAddress at = parse(uri).securedLike(address);
     SourceSession before = session;
     if (before != null) {
       before.awaitNotListening();
     }
-    SourceAddress at;
-    try {
-      at = SourceAddress.parse(uri).securedLike(address);
-    } catch (IllegalArgumentException e) {
-      throw new IOException(e.getMessage(), e);
-    }
-    SourceAddress.Open open = at.open();
-    port = open.port();
-    SourceAddress.Open unused = expected.getAndSet(open);
+    SourceAddress.Open unused = expected.getAndSet(noted(at, at.open()));
     if (unused != null) {
       unused.close();
+    }
+  }
+
+  private static SourceAddress parse(String uri) throws IOException {
+    try {
+      return uri.startsWith(FD)
+          ? new SourceAddress.Connected(Integer.parseInt(uri.substring(FD.length())), "recovery")
+          : SourceAddress.parse(uri);
+    } catch (IllegalArgumentException e) {
+      throw new IOException(e.getMessage(), e);
     }
   }
 
@@ -117,17 +138,27 @@ final class SourceLink {
     start(before.next(openAgain()));
   }
 
+  /**
+   * Waits for the source to go on with what another process has received of it.
+   *
+   * @param sections the sections that come in parts, by their ids
+   */
+  void openSwitchedOver(RamBlockTable table, int ramSectionId, Map<Integer, String> sections)
+      throws IOException {
+    start(
+        SourceSession.ofSwitchedOver(openAgain(), table, ramSectionId, sections, receiver, owner));
+  }
+
   private SourceAddress.Open openAgain() throws IOException {
     SourceAddress.Open named = expected.getAndSet(null);
     if (named != null) {
       return named;
     }
     if (address.place() instanceof SourceAddress.Connected) {
-      throw new IOException(address + " has been used up: name tcp:HOST:PORT or unix:PATH");
+      throw new IOException(
+          address + " has been used up: name tcp:HOST:PORT, unix:PATH or fd:NAME");
     }
-    SourceAddress.Open open = address.open();
-    port = open.port();
-    return open;
+    return noted(address, address.open());
   }
 
   /** Ends the connection as if the network had; answers whether there is one. */

@@ -49,7 +49,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   private final StreamContext context;
   private final Loader loader;
   private final PostcopyDestination destination;
-  private final CompletableFuture<@Nullable Void> opened = new CompletableFuture<>();
+  private final Opening opening = new Opening();
 
   private @Nullable Snapshot snapshot;
   private @Nullable StreamedMachine machine;
@@ -122,13 +122,12 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
 
   @Override
   public CompletableFuture<@Nullable Void> opened() {
-    return opened;
+    return opening.end();
   }
 
   @Override
   public void giveUpOpening() {
-    opened.completeExceptionally(
-        new IOException("the load was cancelled before " + source + " was open"));
+    opening.giveUp("the load was cancelled before " + source + " was open");
   }
 
   @Override
@@ -163,13 +162,10 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     try {
       file = location.open();
     } catch (IOException e) {
-      CompletableFuture<Boolean> _ =
-          loader
-              .submit(new LoaderEvent.LoadFailed(this, SnapshotOpening.message(e)))
-              .handle((_, _) -> opened.completeExceptionally(e));
+      opening.failed(this, loader, e);
       return;
     }
-    opened.complete(null);
+    opening.done();
     try {
       destination.begin();
       check(file);
@@ -450,7 +446,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     try {
       if (snapshot == null) {
         check(location.open());
-        opened.complete(null);
+        opening.done();
       }
       StreamedMachine sent = machineOnItsTerms();
       Optional<String> _ = savedRunState();

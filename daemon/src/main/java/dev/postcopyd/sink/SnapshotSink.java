@@ -8,7 +8,6 @@ import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.snapshot.MappedRamWriter;
 import dev.postcopyd.snapshot.StreamEnd;
 import dev.postcopyd.source.MigrationReceiver;
-import dev.postcopyd.stream.PageBuffer;
 import dev.postcopyd.stream.StreamEncoder;
 import dev.postcopyd.stream.StreamFormat;
 import dev.postcopyd.stream.StreamRecord;
@@ -50,14 +49,12 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   private final StreamEncoder head = new StreamEncoder();
   private final KeptRecords besideRam = new KeptRecords();
   private final List<SectionFull> early = new ArrayList<>();
-  private final Thread thread =
-      Thread.ofPlatform().name("sink-writer").daemon().unstarted(this::run);
+  private final SinkWriter pageWriter;
   private @Nullable NativeFile out;
   private @Nullable MappedRamWriter writer;
   private byte @Nullable [] tail;
   private volatile @Nullable PageSet arrived;
   private volatile @Nullable RamBlockTable table;
-  private volatile @Nullable IOException failure;
   private int ramSectionId;
   private boolean finished;
 
@@ -71,6 +68,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
         new BatchQueue(
             settings.memoryBytes(),
             new SpillFile(settings.spillDirectory(), settings.spillBytes()));
+    this.pageWriter = new SinkWriter(queue);
   }
 
   /** Creates the file, so that a place where there can be none is known before a source comes. */
@@ -122,7 +120,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
     arrived = new PageSet(announced);
     table = announced;
     writer = created;
-    thread.start();
+    pageWriter.start(created, target.writesPagesDirectly());
   }
 
   /** Two bits for each page: what is stored, and what has come. */
@@ -260,31 +258,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   }
 
   void put(PageBatch batch) throws IOException {
-    try {
-      queue.put(batch);
-    } catch (IOException e) {
-      IOException why = failure;
-      throw why == null ? e : new IOException(why.getMessage(), why);
-    }
-  }
-
-  /** The writer's thread. */
-  private void run() {
-    try (BatchWriter batches = new BatchWriter(writer(), target.writesPagesDirectly());
-        PageBuffer back = new PageBuffer()) {
-      for (PageBatch batch = queue.next(back); batch != null; batch = queue.next(back)) {
-        SharedBuffer buffer = batch.buffer;
-        batches.write(batch, buffer == null ? back : buffer.memory);
-        queue.recycle(batch);
-      }
-    } catch (IOException e) {
-      failure = e;
-      queue.stop();
-    } catch (RuntimeException | Error e) {
-      log.error("the snapshot's writer was stopped by a bug", e);
-      failure = new IOException("internal error: " + e, e);
-      queue.stop();
-    }
+    pageWriter.put(batch);
   }
 
   private MappedRamWriter writer() {
@@ -302,12 +276,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
    * @return the file's length in bytes
    */
   public long finish() throws IOException {
-    queue.finish();
-    join();
-    IOException why = failure;
-    if (why != null) {
-      throw new IOException(why.getMessage(), why);
-    }
+    pageWriter.finish();
     byte[] rest = tail;
     if (rest == null) {
       throw new IllegalStateException("the stream has not ended");
@@ -326,16 +295,13 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
 
   /** Makes {@link #finish} and whoever puts pages return soon. Safe for any thread. */
   public void stop() {
-    if (failure == null) {
-      failure = new IOException("the migration was given up");
-    }
-    queue.stop();
+    pageWriter.stop();
   }
 
   /** Ends without removing what has been written: another process may go on with it. */
   public void leaveBehind() {
     stop();
-    join();
+    pageWriter.join();
     finished = true;
     closeFile();
   }
@@ -347,7 +313,7 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
   @Override
   public void close() {
     stop();
-    join();
+    pageWriter.join();
     if (!finished) {
       finished = true;
       if (out != null) {
@@ -376,20 +342,6 @@ public final class SnapshotSink implements MigrationReceiver, AutoCloseable {
     out = null;
     if (file != null) {
       file.close();
-    }
-  }
-
-  private void join() {
-    boolean interrupted = false;
-    while (thread.isAlive()) {
-      try {
-        thread.join();
-      } catch (InterruptedException e) {
-        interrupted = true;
-      }
-    }
-    if (interrupted) {
-      Thread.currentThread().interrupt();
     }
   }
 }

@@ -5,7 +5,6 @@ import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.stream.ChannelInput;
 import dev.postcopyd.stream.DirtyBitmapSection;
 import dev.postcopyd.stream.EarlySection;
-import dev.postcopyd.stream.OpaqueTail;
 import dev.postcopyd.stream.RamRecordDecoder;
 import dev.postcopyd.stream.StreamDecoder;
 import dev.postcopyd.stream.StreamEncoder;
@@ -42,13 +41,8 @@ import org.jspecify.annotations.Nullable;
  */
 final class MainStream {
   /** What is kept lies in the heap, some of it twice for a while. */
-  private static final long HEAP_BYTES = Runtime.getRuntime().maxMemory();
-
-  private static final int MAX_KEPT_BYTES = (int) Math.min(64 << 20, HEAP_BYTES / 8);
-  private static final int MAX_TAIL_BYTES = (int) Math.min(320 << 20, HEAP_BYTES / 4);
-
-  /** How long nothing comes where a stream has ended without saying so. */
-  private static final long QUIET_NANOS = 300_000_000;
+  private static final int MAX_KEPT_BYTES =
+      (int) Math.min(64 << 20, Runtime.getRuntime().maxMemory() / 8);
 
   private final MigrationReceiver receiver;
   private final MultifdBarrier barrier;
@@ -179,7 +173,7 @@ final class MainStream {
    * @param path where to answer
    * @param idle whether the connection has been quiet for so many nanoseconds
    */
-  void read(ReturnPath path, Idle idle) throws IOException {
+  void read(ReturnPath path, DeviceTail.Idle idle) throws IOException {
     while (true) {
       long start = records.offsetBytes();
       StreamRecord record = decoder.next();
@@ -207,13 +201,6 @@ final class MainStream {
                 record.getClass().getSimpleName() + " stands in the middle of the stream", start);
       }
     }
-  }
-
-  /** Waits for a while whether anything comes. */
-  @FunctionalInterface
-  interface Idle {
-    /** Whether nothing has come for so long. */
-    boolean isQuietFor(long nanos) throws IOException;
   }
 
   private void sectionStart(SectionStart section, long start) throws IOException {
@@ -336,27 +323,13 @@ final class MainStream {
     receiver.kept(head, record);
   }
 
-  private byte[] tail(SectionFull first, ReturnPath path, Idle idle) throws IOException {
+  private byte[] tail(SectionFull first, ReturnPath path, DeviceTail.Idle idle) throws IOException {
     if (isSwitchedOver()) {
       throw new StreamFormatException(
           "device section '" + first.name() + "' stands behind the package", records.offsetBytes());
     }
-    OpaqueTail tail = new OpaqueTail(MAX_TAIL_BYTES);
-    tail.append(new StreamEncoder().record(first).toByteArray());
     in.skipTo(records.offsetBytes());
-    while (tail.take(in)) {
-      // Who waits for an answer does not close the connection.
-      if (path.isOpen()
-          && (tail.endsInVmDescription()
-              || (tail.mayEndWithoutVmDescription() && idle.isQuietFor(QUIET_NANOS)))) {
-        return tail.toByteArray();
-      }
-    }
-    if (!tail.endsInVmDescription() && !tail.mayEndWithoutVmDescription()) {
-      throw new IOException(
-          "the connection ended within the device state, at byte offset " + in.offsetBytes());
-    }
-    return tail.toByteArray();
+    return DeviceTail.read(in, first, path.isOpen(), idle);
   }
 
   private void endOfPostcopy(long start) throws IOException {

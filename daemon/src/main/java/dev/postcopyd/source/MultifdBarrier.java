@@ -31,6 +31,11 @@ final class MultifdBarrier {
     this.announced = announced;
   }
 
+  /** Whether a channel may still come. */
+  synchronized boolean mayOpen() {
+    return !complete;
+  }
+
   /** A channel has said what it is. */
   synchronized void opened() throws IOException {
     if (complete) {

@@ -64,6 +64,11 @@ public sealed interface SourceAddress {
     return new Secured(this, credentials);
   }
 
+  /** This place, secured unless it is already. */
+  default SourceAddress securedIfPlain(Optional<TlsCredentials> credentials) {
+    return credentials.map(this::secured).orElse(this);
+  }
+
   /** A TCP socket; port 0 lets the kernel choose. */
   record Tcp(String host, int port) implements SourceAddress {
     @Override
@@ -125,6 +130,11 @@ public sealed interface SourceAddress {
     @Override
     public SourceAddress place() {
       return address;
+    }
+
+    @Override
+    public SourceAddress securedIfPlain(Optional<TlsCredentials> others) {
+      return this;
     }
 
     @Override

@@ -210,8 +210,7 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     }
     hasDeadline = false;
     if (magic == MultifdDecoder.MAGIC && !session.isRecovery()) {
-      readMultifd(in, of);
-      return true;
+      return readMultifd(in, of);
     }
     return readUrgent(in, of, magic);
   }
@@ -243,7 +242,10 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     return false;
   }
 
-  private void readMultifd(ChannelInput in, MigrationReceiver.Channel of) throws IOException {
+  private boolean readMultifd(ChannelInput in, MigrationReceiver.Channel of) throws IOException {
+    if (!session.barrier().mayOpen()) {
+      return refuse("a multifd channel came after the migration had begun");
+    }
     MultifdDecoder packets = new MultifdDecoder(in);
     int number = packets.hello();
     session.barrier().opened();
@@ -257,8 +259,13 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
       more = !packets.isAtEnd();
     }
     session.barrier().closed();
+    return true;
   }
 
+  /**
+   * Reads what may be the connection for urgent pages. Anybody may connect where a guest depends on
+   * its source already, and must not cost it that: what does not begin like pages is closed.
+   */
   private boolean readUrgent(ChannelInput in, MigrationReceiver.Channel of, int magic)
       throws IOException {
     MainStream main = session.stream();
@@ -267,12 +274,17 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     }
     RamRecordDecoder pages = new RamRecordDecoder(in, session.awaitTable("urgent pages"), of, true);
     pages.forbidDeltas();
-    session.urgentChannel(SourceSession.UrgentChannel.OPEN);
+    if (!pages.beginsWithPage()) {
+      return refuse("a connection begins with 0x%08x, which is no page".formatted(magic));
+    }
+    if (!session.becomeUrgent(this)) {
+      return refuse("a second connection for urgent pages has come");
+    }
     if (pages.decode() == RamRecordDecoder.Stop.CLOSED) {
       // Before its time, unless all has come: what was on its way here is lost.
       session.fail("the connection for urgent pages is lost", true);
     } else {
-      session.urgentChannel(SourceSession.UrgentChannel.ENDED);
+      session.endOfUrgent();
     }
     return true;
   }

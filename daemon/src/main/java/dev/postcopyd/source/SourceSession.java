@@ -1,7 +1,6 @@
 package dev.postcopyd.source;
 
 import dev.postcopyd.page.RamBlockTable;
-import dev.postcopyd.posix.SocketListener;
 import dev.postcopyd.posix.StreamSocket;
 import dev.postcopyd.stream.ChannelInput;
 import dev.postcopyd.stream.ReturnPathMessage;
@@ -27,32 +26,18 @@ public final class SourceSession implements AutoCloseable {
   private final Owner owner;
   private final MigrationReceiver receiver;
   private final MultifdBarrier barrier;
-  private final SourceAddress.Open address;
-  private final @Nullable SocketListener listener;
+  private final SourceAcceptor acceptor;
   private final @Nullable SourceSession previous;
   private final LongAdder transferredBytes;
   private final AnnouncedRam ram = new AnnouncedRam();
   private final AtomicReference<@Nullable String> end = new AtomicReference<>();
   private final OpenConnections connections = new OpenConnections();
   private final AtomicReference<@Nullable SourceConnection> main = new AtomicReference<>();
-  private final Thread acceptor =
-      Thread.ofPlatform().name("source-accept").daemon().unstarted(this::accept);
+  private final AtomicReference<@Nullable SourceConnection> urgent = new AtomicReference<>();
   private volatile @Nullable MainStream stream;
   private MainStream.@Nullable Switched restored;
   private volatile boolean ended;
   private volatile UrgentChannel urgentChannel = UrgentChannel.NONE;
-
-  /** What is known of a connection for pages that were asked for. */
-  public enum UrgentChannel {
-    /** There is none. */
-    NONE,
-    /** There is another connection, which has not said anything. */
-    SILENT,
-    /** It brings pages. */
-    OPEN,
-    /** It has brought all. */
-    ENDED
-  }
 
   private volatile boolean resumed;
   private volatile long beginningNanos = SourceConnection.BEGINNING_NANOS;
@@ -90,13 +75,12 @@ public final class SourceSession implements AutoCloseable {
     this.owner = owner;
     this.receiver = receiver;
     this.barrier = barrier;
-    this.address = address;
-    this.listener = address.listener();
     this.previous = previous;
     this.transferredBytes = previous == null ? new LongAdder() : previous.transferredBytes;
     if (previous != null) {
       ram.announce(previous.ram.table());
     }
+    this.acceptor = new SourceAcceptor(this, address);
   }
 
   /**
@@ -146,9 +130,7 @@ public final class SourceSession implements AutoCloseable {
   public void start() {
     // First what is here already: what is accepted is started by whoever accepts it.
     connections.startAll();
-    if (listener != null) {
-      acceptor.start();
-    }
+    acceptor.start();
   }
 
   /** How long connections have for saying what they are. */
@@ -188,60 +170,19 @@ public final class SourceSession implements AutoCloseable {
     return known;
   }
 
-  void urgentChannel(UrgentChannel now) {
-    urgentChannel = now;
-  }
-
   /** Whether a source has connected, so that the migration has begun. */
   public boolean isConnected() {
     return main.get() != null;
   }
 
-  private void accept() {
-    SocketListener from = listener;
-    try {
-      while (from != null && !ended) {
-        int fd = from.accept(-1);
-        if (fd < 0) {
-          return;
-        }
-        take(fd, from.name());
-      }
-    } catch (IOException e) {
-      fail("connections can no longer be accepted: " + e.getMessage(), false);
-    } finally {
-      if (from != null) {
-        from.close();
-      }
-    }
-  }
-
-  /** One that is gone already is nobody's trouble. */
-  private void take(int fd, String name) {
-    StreamSocket socket;
-    try {
-      socket = address.take(fd, name);
-    } catch (IOException e) {
-      log.warn("a connection can't be taken socket={}: {}", name, e.getMessage());
-      return;
-    }
-    SourceConnection connection = add(socket);
-    if (connection == null) {
-      log.warn("a connection too many is closed socket={}", name);
-      socket.close();
-    } else {
-      connection.start();
-    }
-  }
-
   /** Returns when the address can be listened on by somebody else, which is soon after an end. */
   public void awaitNotListening() {
     if (end.get() != null) {
-      SourceConnection.join(acceptor);
+      acceptor.join();
     }
   }
 
-  private @Nullable SourceConnection add(StreamSocket socket) {
+  @Nullable SourceConnection add(StreamSocket socket) {
     return connections.add(number -> new SourceConnection(this, socket, number));
   }
 
@@ -323,10 +264,7 @@ public final class SourceSession implements AutoCloseable {
 
   private void shutDown(String reason) {
     barrier.breakWith(reason);
-    SocketListener from = listener;
-    if (from != null) {
-      from.stop();
-    }
+    acceptor.stop();
     connections.shutDown();
   }
 
@@ -334,11 +272,8 @@ public final class SourceSession implements AutoCloseable {
   public void close() {
     end.compareAndSet(null, "the migration has ended");
     shutDown("the migration has ended");
-    SourceConnection.join(acceptor);
+    acceptor.close();
     connections.all().forEach(SourceConnection::close);
-    if (listener != null) {
-      listener.close();
-    }
   }
 
   // What connections ask of their session.
@@ -359,9 +294,14 @@ public final class SourceSession implements AutoCloseable {
     transferredBytes.add(bytes);
   }
 
+  /** Whether everything has come. */
+  boolean hasEnded() {
+    return ended;
+  }
+
   /** Whether others may still connect: then one that is of no use is no trouble. */
   boolean isListening() {
-    return listener != null;
+    return acceptor.isListening();
   }
 
   /** Whether one more may wait for pages that are asked for, and say nothing until then. */
@@ -394,6 +334,20 @@ public final class SourceSession implements AutoCloseable {
   /** Makes a connection the main channel; false if there is one already. */
   boolean becomeMain(SourceConnection connection) {
     return main.compareAndSet(null, connection);
+  }
+
+  /** Makes a connection the one for urgent pages; false if there is one already. */
+  boolean becomeUrgent(SourceConnection connection) {
+    if (!urgent.compareAndSet(null, connection)) {
+      return false;
+    }
+    urgentChannel = UrgentChannel.OPEN;
+    return true;
+  }
+
+  /** All urgent pages have come. */
+  void endOfUrgent() {
+    urgentChannel = UrgentChannel.ENDED;
   }
 
   /** What reads the main channel: a new stream, or the one that was interrupted. */

@@ -57,6 +57,29 @@ public final class RamRecordDecoder {
     deltasAllowed = false;
   }
 
+  /**
+   * Whether what comes first is what a channel of page records alone can begin with: a page of a
+   * known block, which is named, or the end. Takes nothing, and waits for no more than it needs.
+   */
+  public boolean beginsWithPage() throws IOException {
+    int at = in.require(WORD_BYTES / 2, "a page record");
+    long highest = table.blocks().stream().mapToLong(RamBlock::usedLengthBytes).max().orElse(0);
+    if (Integer.toUnsignedLong(in.bytes().getInt(at)) > highest >>> Integer.SIZE) {
+      return false;
+    }
+    at = in.require(WORD_BYTES, "a page record");
+    long word = in.bytes().getLong(at);
+    long flags = word & FLAGS;
+    if (flags != StreamFormat.RAM_FLAG_PAGE && flags != StreamFormat.RAM_FLAG_ZERO) {
+      return word == StreamFormat.RAM_FLAG_EOS;
+    }
+    at = in.require(WORD_BYTES + 1, "a block name");
+    int length = in.bytes().get(at + WORD_BYTES) & 0xff;
+    at = in.require(WORD_BYTES + 1 + length, "a block name");
+    RamBlock named = find(in.bytes(), at + WORD_BYTES + 1, length);
+    return named != null && word - flags < named.usedLengthBytes();
+  }
+
   /** Hands on pages until something else comes. */
   public Stop decode() throws IOException {
     while (true) {

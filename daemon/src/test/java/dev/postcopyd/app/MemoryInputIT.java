@@ -312,6 +312,46 @@ class MemoryInputIT {
     awaitFailure("at byte offset");
   }
 
+  /**
+   * Anybody may connect where the source has: whoever is no channel of it is closed, and costs
+   * nobody the guest that depends on that source.
+   */
+  @Test
+  void strangersAfterTheSwitchOverAreNoTrouble() throws Exception {
+    incoming();
+    try (SocketChannel source = connect()) {
+      send(source, Words.switchedOver().build());
+      guest.awaitMigration("postcopy-active");
+      for (byte[] said :
+          List.of(
+              "GET / HTTP/1.0\r\n\r\n".getBytes(java.nio.charset.StandardCharsets.US_ASCII),
+              new Words().hex("11223344 00000001").hex("00".repeat(56)).build(),
+              new Words().hex("5145564d 00000003").build(),
+              new Words().hex("0000000000000028").hex("00".repeat(4096)).build(),
+              new Words().hex("0000000000000008 05").hex("00".repeat(4096)).build(),
+              new Words().hex("0000000000040008").name("pc.ram").hex("00".repeat(4096)).build())) {
+        try (SocketChannel stranger = connect()) {
+          send(stranger, said);
+          assertThat(rest(stranger)).as(HexFormat.of().formatHex(said, 0, 8)).isEmpty();
+        }
+      }
+      Thread toucher = toucher(40);
+      // The one that brings a page is the source's; another one has come too late.
+      try (SocketChannel urgent = connect();
+          SocketChannel second = connect()) {
+        send(urgent, new Words().named(40).build());
+        assertThat(toucher.join(Duration.ofSeconds(10))).isTrue();
+        send(second, new Words().named(41).build());
+        assertThat(rest(second)).isEmpty();
+        send(urgent, new Words().hex("0000000000000010").build());
+        send(source, new Words().end().build());
+        guest.awaitMigration("completed");
+      }
+    }
+    assertThat(byteOf(40)).isEqualTo(40);
+    assertThat(byteOf(41)).isZero();
+  }
+
   /** Requests that nobody reads hold up neither faults nor the end. */
   @Test
   void sourceThatDoesNotListenCanBeGivenUp() throws Exception {

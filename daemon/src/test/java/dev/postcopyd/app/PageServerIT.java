@@ -6,10 +6,14 @@ import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.lab.QmpConnection;
 import dev.postcopyd.lab.QmpErrorReply;
+import dev.postcopyd.lab.RawQmp;
 import dev.postcopyd.page.RamBlock;
+import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.posix.UnixSocket;
 import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotOpener;
+import dev.postcopyd.tls.TestCredentials;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -205,6 +209,89 @@ class PageServerIT {
       guest.awaitMigration("postcopy-active");
       source().awaitMigration("postcopy-active");
     }
+    source().execute("migrate-set-parameters", Map.of("max-postcopy-bandwidth", 0));
+    join(touchers);
+    JsonNode _ = awaitWholeGuest();
+  }
+
+  private Path credentials() throws Exception {
+    return new TestCredentials("authority").writeTo(directory.resolve("tls"));
+  }
+
+  private void namesCredentials(Path from) throws Exception {
+    guest.execute(
+        "object-add",
+        Map.of(
+            "qom-type",
+            "tls-creds-x509",
+            "id",
+            "tls0",
+            "endpoint",
+            "server",
+            "dir",
+            from.toString()));
+    guest.execute("migrate-set-parameters", Map.of("tls-creds", "tls0"));
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void pagesComeEncrypted(boolean preempt) throws Exception {
+    Path tls = credentials();
+    namesCredentials(tls);
+    startSource((preempt ? ",preempt=on" : ",preempt=off") + ",tls-creds=" + tls, 4 << 20);
+    incoming(preempt);
+    serve();
+    guest.awaitMigration("postcopy-active");
+    join(touch(4, 200));
+    source().execute("migrate-set-parameters", Map.of("max-postcopy-bandwidth", 0));
+    JsonNode _ = awaitWholeGuest();
+  }
+
+  /** Who does not speak TLS is no source, and keeps none from coming. */
+  @Test
+  void sourceWithoutCredentialsIsNotHeard() throws Exception {
+    Path tls = credentials();
+    namesCredentials(tls);
+    incoming(false);
+    startSource(",preempt=off", 0);
+    serve();
+    source().awaitMigration("failed");
+    assertThat(guest.execute("query-migrate").path("status").asString()).isEqualTo("setup");
+  }
+
+  /** Both sides are handed the ends of one connection; there is no other address. */
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void guestGoesOnThroughADescriptor(boolean encrypted) throws Exception {
+    String options = ",preempt=off";
+    if (encrypted) {
+      Path tls = credentials();
+      namesCredentials(tls);
+      options += ",tls-creds=" + tls;
+    }
+    startSource(options, 3 << 20);
+    incoming(false);
+    serve();
+    guest.awaitMigration("postcopy-active");
+    List<Thread> touchers = touch(3, 400);
+    guest.execute("migrate-pause");
+    guest.awaitMigration("postcopy-paused");
+    source().awaitMigration("postcopy-paused");
+    int[] pair = UnixSocket.socketPair();
+    try (RawQmp guestSide = new RawQmp(directory.resolve("qmp"));
+        RawQmp sourceSide = new RawQmp(directory.resolve("source-qmp"))) {
+      String getfd = "{\"execute\": \"getfd\", \"arguments\": {\"fdname\": \"mig\"}}";
+      String recover = "{\"execute\": \"migrate-recover\", \"arguments\": {\"uri\": \"fd:mig\"}}";
+      guestSide.execute(getfd, pair[0]);
+      sourceSide.execute(getfd, pair[1]);
+      guestSide.execute(recover);
+      guest.awaitMigration("postcopy-recover-setup");
+      sourceSide.execute(recover);
+    } finally {
+      FileDescriptors.close(pair[0]);
+      FileDescriptors.close(pair[1]);
+    }
+    guest.awaitMigration("postcopy-active");
     source().execute("migrate-set-parameters", Map.of("max-postcopy-bandwidth", 0));
     join(touchers);
     JsonNode _ = awaitWholeGuest();

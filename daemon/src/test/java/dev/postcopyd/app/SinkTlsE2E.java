@@ -131,6 +131,51 @@ class SinkTlsE2E {
     }
   }
 
+  /** Into the daemon's own memory, and from there into a snapshot; TLS outlives a recovery. */
+  @Test
+  void encryptedMigrationIsReceivedIntoMemory() throws Exception {
+    Path file = Files.createTempDirectory(snapshots, "tls").resolve("vm.mr");
+    Path qmp = directory.resolve("qmp");
+    List<String> capabilities = List.of("postcopy-ram", "postcopy-preempt");
+    try (Daemon _ =
+            Daemon.start(
+                DaemonConfig.of(List.of(SocketSpec.parse("unix:" + qmp)))
+                    .withGuest(GuestSpec.parse("memory,tls-creds=" + credentials)));
+        QmpConnection memory = QmpConnection.to(qmp);
+        QemuProcess qemu = QemuProcess.start(lab, MACHINE, directory)) {
+      memory.enableCapabilities(capabilities);
+      credentials(qemu.qmp(), "client", credentials);
+      qemu.qmp()
+          .execute(
+              "migrate-set-parameters", Map.of("tls-creds", "tls0", "max-bandwidth", 20 << 20));
+      qemu.console().awaitFilled();
+      qemu.qmp().enableCapabilities(capabilities);
+      qemu.qmp().execute("migrate", Map.of("uri", incoming(memory)));
+      memory.awaitMigration("active");
+      qemu.qmp().execute("migrate-start-postcopy");
+      memory.awaitMigration("postcopy-active");
+      memory.execute("migrate-pause");
+      memory.awaitMigration("postcopy-paused");
+      qemu.qmp().awaitMigration("postcopy-paused");
+      memory.execute("migrate-recover", Map.of("uri", "tcp:127.0.0.1:0"));
+      memory.awaitMigration("postcopy-recover-setup");
+      String port =
+          memory.execute("query-migrate").path("socket-address").path(0).path("port").asString();
+      qemu.qmp().execute("migrate", Map.of("uri", "tcp:localhost:" + port, "resume", true));
+      memory.awaitMigration("completed");
+      qemu.qmp().awaitMigration("completed");
+      qemu.quit();
+      memory.execute(
+          "migrate-set-capabilities",
+          Map.of("capabilities", List.of(Map.of("capability", "mapped-ram", "state", true))));
+      memory.execute("migrate", Map.of("uri", "file:" + file));
+      memory.awaitMigration("completed");
+    }
+    try (QemuProcess loaded = QemuProcess.load(lab, MACHINE, directory, "file:" + file)) {
+      assertWhole(loaded);
+    }
+  }
+
   private static void assertWhole(QemuProcess qemu) throws Exception {
     qemu.console().awaitTick();
     GuestConsole.Verification found = qemu.console().verifyAtRandom();

@@ -4,7 +4,11 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.lab.QmpConnection;
+import dev.postcopyd.lab.RawQmp;
 import dev.postcopyd.lab.UffdGuest;
+import dev.postcopyd.posix.FileDescriptors;
+import dev.postcopyd.posix.UnixSocket;
+import dev.postcopyd.tls.TestCredentials;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -143,6 +147,52 @@ class UffdPageServerIT {
         guests().awaitMigration("postcopy-active");
         source().awaitMigration("postcopy-active");
       }
+      source().execute("migrate-set-parameters", Map.of("max-postcopy-bandwidth", 0));
+      assertRight(guest);
+      source().awaitMigration("completed");
+    }
+  }
+
+  /** Encrypted by what the client names; and the second connection is handed over. */
+  @Test
+  void encryptedGuestGoesOnThroughADescriptor() throws Exception {
+    Path tls = new TestCredentials("authority").writeTo(directory.resolve("tls"));
+    startSource(",preempt=off,tls-creds=" + tls, 4 << 20);
+    guests()
+        .execute(
+            "object-add",
+            Map.of(
+                "qom-type",
+                "tls-creds-x509",
+                "id",
+                "tls0",
+                "endpoint",
+                "server",
+                "dir",
+                tls.toString()));
+    guests().execute("migrate-set-parameters", Map.of("tls-creds", "tls0"));
+    try (UffdGuest guest =
+        guest("--region", "size=16M", "--threads", "2", "--seconds", "1", "--verify-rest")) {
+      guests().execute("migrate-incoming", Map.of("uri", uri));
+      serve();
+      guests().awaitMigration("postcopy-active");
+      guests().execute("migrate-pause");
+      guests().awaitMigration("postcopy-paused");
+      source().awaitMigration("postcopy-paused");
+      int[] pair = UnixSocket.socketPair();
+      try (RawQmp guestSide = new RawQmp(directory.resolve("qmp"));
+          RawQmp sourceSide = new RawQmp(directory.resolve("source"))) {
+        String getfd = "{\"execute\": \"getfd\", \"arguments\": {\"fdname\": \"mig\"}}";
+        String recover = "{\"execute\": \"migrate-recover\", \"arguments\": {\"uri\": \"fd:mig\"}}";
+        guestSide.execute(getfd, pair[0]);
+        sourceSide.execute(getfd, pair[1]);
+        guestSide.execute(recover);
+        sourceSide.execute(recover);
+      } finally {
+        FileDescriptors.close(pair[0]);
+        FileDescriptors.close(pair[1]);
+      }
+      guests().awaitMigration("postcopy-active");
       source().execute("migrate-set-parameters", Map.of("max-postcopy-bandwidth", 0));
       assertRight(guest);
       source().awaitMigration("completed");

@@ -10,7 +10,7 @@ import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.postcopy.Urgency;
 import dev.postcopyd.source.PageRequests;
-import dev.postcopyd.source.SourceSession.UrgentChannel;
+import dev.postcopyd.source.UrgentChannel;
 import dev.postcopyd.stream.StreamFormat;
 import java.io.IOException;
 import java.nio.ByteBuffer;

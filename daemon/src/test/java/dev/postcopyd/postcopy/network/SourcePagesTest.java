@@ -12,7 +12,7 @@ import dev.postcopyd.postcopy.PagePlacer;
 import dev.postcopyd.postcopy.PlaceResult;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.Urgency;
-import dev.postcopyd.source.SourceSession.UrgentChannel;
+import dev.postcopyd.source.UrgentChannel;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import java.io.IOException;

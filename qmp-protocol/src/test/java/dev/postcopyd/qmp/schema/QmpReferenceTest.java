@@ -25,7 +25,8 @@ class QmpReferenceTest {
       """
       # QMP commands and events
 
-      What a client of postcopyd's own monitor may say (`--guest memory`, `stream:`); with `--guest qemu:` the rest goes to QEMU, and
+      What a client of postcopyd's own monitor may say (`--guest memory`, `uffd:`, `file:`, and, but for `object-add` and
+      `object-del`, `stream:`); with `--guest qemu:` the rest goes to QEMU, and
       its answers come back. Names, types and texts are those of QEMU 10.0; what each command does here is in
       [the reference](README.md). A member in brackets may be left out. The types are at the end.
 
@@ -49,7 +50,7 @@ class QmpReferenceTest {
   private String reference() {
     StringBuilder page = new StringBuilder(HEAD);
     page.append("## Commands\n| command | arguments | returns |\n|---|---|---|\n");
-    for (CommandSpec<?, ?> command : QmpSchema.STANDARD.commands()) {
+    for (CommandSpec<?, ?> command : QmpSchema.STANDARD.withObjects().commands()) {
       page.append(
           "| `%s`%s | %s | %s |\n"
               .formatted(
