@@ -4,11 +4,9 @@ import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.guest.PostcopyDestination;
 import dev.postcopyd.loader.Loader;
 import dev.postcopyd.loader.LoaderEvent;
-import dev.postcopyd.posix.FileIdentity;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.snapshot.MachineState;
-import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.stream.ReturnPathMessage;
 import java.io.IOException;
 import java.time.Duration;
@@ -43,7 +41,6 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   private static final Duration DEVICE_PATIENCE = Duration.ofMinutes(2);
   private static final Duration END_PATIENCE = Duration.ofDays(1);
 
-  private final Optional<LoadTrace.Trace> begun;
   private final String source;
   private final SnapshotLocation location;
   private final StreamContext context;
@@ -51,15 +48,12 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   private final PostcopyDestination destination;
   private final Opening opening = new Opening();
 
-  private @Nullable Snapshot snapshot;
-  private @Nullable StreamedMachine machine;
+  private final StreamedSnapshot snapshot;
   private long[] prefetchOrder = new long[0];
   private byte[] switchover = new byte[0];
   private boolean traceLeft;
   private volatile @Nullable StreamSession session;
   private volatile @Nullable PostcopyEngine engine;
-  private volatile @Nullable MachineState machineState;
-  private volatile boolean savedRunning = true;
   private volatile Duration devicePatience = DEVICE_PATIENCE;
 
   /** Whether the guest runs; locked while what becomes of the load is decided by it. */
@@ -84,12 +78,12 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
       SnapshotLocation location,
       StreamContext context,
       Optional<LoadTrace.Trace> begun) {
-    this.begun = begun;
     this.source = source;
     this.location = location;
     this.context = context;
     this.loader = context.loader();
     this.destination = context.destination();
+    this.snapshot = new StreamedSnapshot(location, context, begun);
   }
 
   /**
@@ -148,12 +142,12 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
 
   @Override
   public Optional<MachineState> machineState() {
-    return Optional.ofNullable(machineState);
+    return snapshot.machineState();
   }
 
   @Override
   public boolean savedRunning() {
-    return savedRunning;
+    return snapshot.savedRunning();
   }
 
   @Override
@@ -168,7 +162,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     opening.done();
     try {
       destination.begin();
-      check(file);
+      snapshot.check(file);
       stages.done("snapshot");
       context.warmUp().run();
       connectAndHandshake();
@@ -180,36 +174,14 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     }
   }
 
-  private void check(NativeFile file) throws IOException {
-    Snapshot checked = SnapshotOpening.open(file, location.offsetBytes());
-    try {
-      requireTheSameFile(checked);
-      if (location.readsPagesDirectly()) {
-        checked.file().setDirectIo(true);
-      }
-      machineState =
-          checked
-              .machineState()
-              .orElseThrow(() ->
-                  new IOException(
-                      checked.name()
-                          + " is a raw memory file: without device state no QEMU can run from it"));
-    } catch (IOException e) {
-      // Nothing of it is kept: what comes next, if anything does, looks again.
-      checked.close();
-      throw e;
-    }
-    snapshot = checked;
-  }
-
   private void connectAndHandshake() throws IOException {
-    StreamedMachine sent = machineOnItsTerms();
+    StreamedMachine sent = snapshot.onTermsOf(destination);
     stages.done("terms");
     // While the destination gets ready to listen.
     byte[] handshake = sent.handshake();
     switchover = sent.words().switchover();
     prefetchOrder = sent.wantedFirst(location, context);
-    Optional<String> savedRunState = savedRunState();
+    Optional<String> savedRunState = snapshot.savedRunState();
     leaveTrace(sent);
     stages.done("words");
     destination.awaitReady(savedRunState);
@@ -224,36 +196,6 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     }
     connected.main().send(sent.words().discards());
     stages.done("discard");
-  }
-
-  /** Asks what the destination wants, and prepares to send the machine like that. */
-  private StreamedMachine machineOnItsTerms() throws IOException {
-    StreamedMachine known = machine;
-    if (known != null) {
-      return known;
-    }
-    Snapshot checked = Objects.requireNonNull(snapshot);
-    MachineState state = Objects.requireNonNull(machineState);
-    StreamedMachine laidOut =
-        new StreamedMachine(
-            checked, state, destination.prepare(offer(checked, state)), location, context);
-    machine = laidOut;
-    return laidOut;
-  }
-
-  private PostcopyDestination.Offer offer(Snapshot checked, MachineState state) {
-    return new PostcopyDestination.Offer(
-        state.machineType(),
-        checked.blocks().stream()
-            .map(block -> new PostcopyDestination.BlockInfo(block.name(), block.usedLengthBytes()))
-            .toList(),
-        context.preemptWanted());
-  }
-
-  private Optional<String> savedRunState() {
-    Optional<String> saved = SnapshotOpening.savedRunState(Objects.requireNonNull(machineState));
-    savedRunning = saved.map("running"::equals).orElse(true);
-    return saved;
   }
 
   private void leaveTrace(StreamedMachine sent) throws IOException {
@@ -377,7 +319,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
       return;
     }
     try {
-      current.sendEnding(Objects.requireNonNull(machine).words().ending());
+      current.sendEnding(snapshot.machine().words().ending());
       if (current.inbox().await(ReturnPathMessage.Shut.class, END_PATIENCE).isEmpty()) {
         throw new IOException("the destination does not end the migration");
       }
@@ -391,7 +333,7 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     closeConnection();
     loader.report(new LoaderEvent.GuestDetached(this));
     // Afterwards: nobody who waits for the guest is to wait for a disk.
-    saveWorkingSet(true);
+    snapshot.saveWorkingSet(true);
   }
 
   @Override
@@ -444,12 +386,12 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   public void recover(String uri) {
     running.set(true);
     try {
-      if (snapshot == null) {
-        check(location.open());
+      if (!snapshot.isOpen()) {
+        snapshot.check(location.open());
         opening.done();
       }
-      StreamedMachine sent = machineOnItsTerms();
-      Optional<String> _ = savedRunState();
+      StreamedMachine sent = snapshot.onTermsOf(destination);
+      Optional<String> _ = snapshot.savedRunState();
       destination.prepareRecovery(uri.isEmpty() ? Optional.empty() : Optional.of(uri));
       StreamSession connected = connect(sent);
       loader.report(new LoaderEvent.Reconnected(this));
@@ -458,22 +400,6 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
       recoveryFailed(SnapshotOpening.message(e));
     } catch (OutOfMemoryError e) {
       recoveryFailed(SnapshotOpening.heapTooSmall(source));
-    }
-  }
-
-  /** Pages of another snapshot would be the guest's end. */
-  private void requireTheSameFile(Snapshot checked) throws IOException {
-    FileIdentity now = checked.file().identity();
-    if (begun
-        .filter(trace ->
-            trace.identity().inode() != now.inode()
-                || trace.identity().sizeBytes() != now.sizeBytes()
-                || trace.identity().mtimeNanos() != now.mtimeNanos())
-        .isPresent()) {
-      throw new IOException(
-          checked.name()
-              + " is not the file that the guest was started from: it was replaced or written to."
-              + " Put that one back, with its modification time, and recover again");
     }
   }
 
@@ -516,28 +442,12 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
   @Override
   public void release() {
     closeConnection();
-    saveWorkingSet(false);
+    snapshot.saveWorkingSet(false);
     destination.close();
-    StreamedMachine sent = machine;
-    machine = null;
-    if (sent != null) {
-      sent.close();
-    }
-    Snapshot open = snapshot;
-    snapshot = null;
-    if (open != null) {
-      open.close();
-    }
+    snapshot.close();
     location.discard();
     released = true;
     log.debug("released source={}", source);
-  }
-
-  private void saveWorkingSet(boolean complete) {
-    StreamedMachine sent = machine;
-    if (sent != null) {
-      sent.saveWorkingSet(complete, context);
-    }
   }
 
   private void closeConnection() {
