@@ -57,7 +57,7 @@ class ArchitectureTest {
       postcopy.network    -> postcopy, page, source, stream, posix
       handover            -> page, posix, uffd, postcopy.uffd, qmp.codec
       loader              -> postcopy, page, metrics
-      incoming            -> source, sink, handover, loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, postcopy.network, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
+      incoming            -> tls, source, sink, handover, loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, postcopy.network, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
       source              -> page, stream, posix, tls
       sink                -> page, stream, posix, snapshot, source, outgoing

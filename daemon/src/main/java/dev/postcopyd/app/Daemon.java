@@ -317,6 +317,11 @@ public final class Daemon implements AutoCloseable {
     return migrations.errorDesc();
   }
 
+  /** Makes a paused load go on where its guest waited before; returns before it does. */
+  public void recoverPaused() {
+    migrations.recoverWhereItWas();
+  }
+
   /** Why the daemon has ended, if it has. */
   public Optional<String> endReason() {
     return Optional.ofNullable(endReason.get());

@@ -8,6 +8,7 @@ import dev.postcopyd.incoming.HandedOverOptions;
 import dev.postcopyd.incoming.MemoryLayout;
 import dev.postcopyd.sink.SinkSettings;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.Optional;
 
 /**
@@ -15,7 +16,7 @@ import java.util.Optional;
  *
  * <p>{@code memory[,page-size=2M][,page-size.BLOCK=2M...][,tls-creds=DIR]}: the daemon's own
  * memory. {@code
- * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off][,eager=on|off][,tls-creds=DIR][,tls-hostname=NAME]}:
+ * stream:URI[,page-size.BLOCK=2M...][,map.NAME=NAME...][,preempt=on|off][,eager=on|off][,wait=SECONDS][,tls-creds=DIR][,tls-hostname=NAME]}:
  * a migration destination that somebody else drives. {@code
  * qemu:PATH[,map.NAME=NAME...][,preempt=on|off]}: a stock QEMU that is driven through its monitor.
  * {@code uffd:PATH[,OPTION...]}: VMMs that hand their userfaultfd over at a socket. {@code
@@ -37,6 +38,11 @@ public sealed interface GuestSpec {
    * @param options what there is to know about it
    */
   record Stream(StreamAddress address, StreamDestination.Options options) implements GuestSpec {
+    /** The same, if nobody says how long a destination is waited for that is not there yet. */
+    public Stream awaitedFor(Duration patience) {
+      return options.awaited().isZero() ? new Stream(address, options.awaiting(patience)) : this;
+    }
+
     @Override
     public String toString() {
       return "stream:" + address;

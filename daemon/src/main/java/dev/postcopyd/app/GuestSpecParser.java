@@ -7,6 +7,7 @@ import dev.postcopyd.incoming.MemoryLayout;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.sink.SinkSettings;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -28,14 +29,15 @@ final class GuestSpecParser {
   private boolean eager = true;
   private @Nullable Path tlsCredentials;
   private @Nullable String tlsHostName;
+  private int waitSeconds;
   private SinkSettings sink = SinkSettings.DEFAULT;
 
   /** The kinds of guests, and what each can be told. */
   private enum Kind {
     MEMORY("page-size=SIZE, page-size.BLOCK=SIZE and tls-creds=DIR"),
     STREAM(
-        "page-size.BLOCK=SIZE, map.NAME=NAME, preempt=on|off, eager=on|off, tls-creds=DIR and"
-            + " tls-hostname=NAME"),
+        "page-size.BLOCK=SIZE, map.NAME=NAME, preempt=on|off, eager=on|off, wait=SECONDS,"
+            + " tls-creds=DIR and tls-hostname=NAME"),
     QEMU("map.NAME=NAME and preempt=on|off"),
     FILE("spill=DIR and tls-creds=DIR");
 
@@ -98,7 +100,8 @@ final class GuestSpecParser {
               Optional.ofNullable(preempt),
               eager,
               Optional.ofNullable(tlsCredentials),
-              Optional.ofNullable(tlsHostName)));
+              Optional.ofNullable(tlsHostName),
+              Duration.ofSeconds(waitSeconds)));
     } catch (IllegalArgumentException e) {
       throw new IllegalArgumentException("--guest " + text + ": " + e.getMessage(), e);
     }
@@ -146,6 +149,8 @@ final class GuestSpecParser {
         && !block.isEmpty()
         && !value.isEmpty()) {
       names.put(block, value);
+    } else if (kind == Kind.STREAM && name.equals("wait")) {
+      waitSeconds = seconds(option, value);
     } else if (kind == Kind.STREAM && name.equals("eager")) {
       eager = onOrOff(option, value);
     } else if (kind != Kind.MEMORY && name.equals("preempt")) {
@@ -167,6 +172,13 @@ final class GuestSpecParser {
       default ->
           throw new IllegalArgumentException("--guest: " + option + ": a page size is 4K or 2M");
     };
+  }
+
+  private static int seconds(String option, String value) {
+    if (value.length() < 6 && !value.isEmpty() && value.chars().allMatch(Character::isDigit)) {
+      return Integer.parseInt(value);
+    }
+    throw new IllegalArgumentException("--guest: " + option + ": a number of seconds");
   }
 
   private static boolean onOrOff(String option, String value) {

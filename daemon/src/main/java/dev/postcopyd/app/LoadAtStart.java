@@ -84,7 +84,7 @@ final class LoadAtStart {
         migrations.adopt(
             begun.get(), "the daemon that received the guest has ended; migrate-recover goes on");
         if (sinks.recoversByItself()) {
-          migrations.recoverAdopted();
+          migrations.recoverWhereItWas();
         }
       }
     } catch (IOException | IllegalArgumentException | QmpException e) {

@@ -4,13 +4,12 @@ import dev.postcopyd.app.Daemon;
 import dev.postcopyd.app.DaemonConfig;
 import dev.postcopyd.app.GuestSpec;
 import dev.postcopyd.app.LogConfigurator;
-import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.workingset.WorkingSetChoice;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.Callable;
-import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -39,13 +38,6 @@ import picocli.CommandLine.Spec;
       "Exit codes: 0 all memory has arrived; 1 it has not, and a message says why."
     })
 final class RestoreCommand implements Callable<Integer> {
-  private static final long STEP_MILLIS = 5;
-
-  /** A first attempt at a recovery comes after a second. */
-  private static final long PAUSED_NANOS = TimeUnit.SECONDS.toNanos(5);
-
-  private static final long SHOW_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
-
   @Mixin private SnapshotArgument snapshot = new SnapshotArgument();
 
   @Option(
@@ -70,7 +62,10 @@ final class RestoreCommand implements Callable<Integer> {
       names = "--wait",
       paramLabel = "SECONDS",
       defaultValue = "30",
-      description = "How long to wait for QEMU's monitor (default: ${DEFAULT-VALUE}).")
+      description = {
+        "How long to wait for QEMU's monitor, or with stream: for the destination to listen",
+        "(default: ${DEFAULT-VALUE})."
+      })
   private int waitSeconds = 30;
 
   @Option(
@@ -91,14 +86,20 @@ final class RestoreCommand implements Callable<Integer> {
   }
 
   /** One load, shown as it goes on; answers the exit code. */
-  static int run(DaemonConfig config, RestoreProgress progress, int waitSeconds)
+  static int run(DaemonConfig wanted, RestoreProgress progress, int waitSeconds)
       throws InterruptedException {
+    Duration patience = Duration.ofSeconds(waitSeconds);
+    Optional<GuestSpec.Stream> destination =
+        wanted.guest() instanceof GuestSpec.Stream stream
+            ? Optional.of(stream.awaitedFor(patience))
+            : Optional.empty();
+    DaemonConfig config = destination.map(wanted::withGuest).orElse(wanted);
     try (Daemon daemon = Daemon.start(config)) {
       // The signal's own exit code stays: the JVM's after its hooks.
       Runtime.getRuntime()
           .addShutdownHook(
               Thread.ofPlatform().name("signal").unstarted(() -> daemon.closeOnSignal()));
-      Optional<String> trouble = follow(daemon, progress, waitSeconds);
+      Optional<String> trouble = new LoadFollower(daemon, progress, patience, destination).follow();
       trouble.ifPresent(reason -> System.err.println("postcopyd: " + reason));
       return trouble.isEmpty() ? ExitCodes.OK : ExitCodes.FAILED;
     } catch (IOException e) {
@@ -133,53 +134,5 @@ final class RestoreCommand implements Callable<Integer> {
       throw new IllegalStateException(message);
     }
     return new ParameterException(command.commandLine(), message);
-  }
-
-  /** Shows the load until its end; says what went wrong, if anything did. */
-  private static Optional<String> follow(Daemon daemon, RestoreProgress progress, int waitSeconds)
-      throws InterruptedException {
-    long startNanos = System.nanoTime();
-    long waitUntilNanos = startNanos + TimeUnit.SECONDS.toNanos(waitSeconds);
-    long shownNanos = startNanos;
-    long pausedNanos = 0;
-    boolean seen = false;
-    while (true) {
-      MigrationStatus status = daemon.status();
-      long nowNanos = System.nanoTime();
-      seen |= status != MigrationStatus.NONE;
-      boolean changed = progress.entered(status, nowNanos);
-      if (changed || nowNanos - shownNanos >= SHOW_NANOS) {
-        progress.show(daemon, nowNanos);
-        shownNanos = nowNanos;
-      }
-      switch (status) {
-        case COMPLETED -> {
-          progress.completed(daemon, nowNanos);
-          return Optional.empty();
-        }
-        case FAILED -> {
-          return progress.ended(daemon.errorDesc().orElse("the load has failed"));
-        }
-        case POSTCOPY_PAUSED -> {
-          // Where it can be recovered it is tried by itself, and what an earlier run has left
-          // begins
-          // as this.
-          pausedNanos = pausedNanos == 0 ? nowNanos : pausedNanos;
-          if (nowNanos - pausedNanos > PAUSED_NANOS) {
-            return progress.ended(
-                daemon.errorDesc().orElse("the connection to the guest is lost")
-                    + ": the guest waits for its memory; run the same command again to go on");
-          }
-        }
-        default -> pausedNanos = 0;
-      }
-      if (daemon.endReason().isPresent()) {
-        return progress.ended(daemon.endReason().get());
-      }
-      if (!seen && nowNanos > waitUntilNanos) {
-        return progress.ended(daemon.whyNoLoad());
-      }
-      TimeUnit.MILLISECONDS.sleep(STEP_MILLIS);
-    }
   }
 }

@@ -31,6 +31,9 @@ final class RestoreProgress {
   private long activeBytes;
   private boolean active;
 
+  /** Whether it has been said that somebody is waited for. */
+  private boolean told;
+
   private RestoreProgress(PrintStream out, boolean json, boolean terminal) {
     this.out = out;
     this.json = json;
@@ -82,6 +85,7 @@ final class RestoreProgress {
       return false;
     }
     status = now;
+    told = false;
     if (now == MigrationStatus.SETUP || beganNanos == 0) {
       beganNanos = nowNanos;
     }
@@ -103,6 +107,27 @@ final class RestoreProgress {
       out.print(ERASE_LINE + line(pages, nowNanos));
       out.flush();
     }
+  }
+
+  /**
+   * Nobody is there yet, or not again.
+   *
+   * @param whom who is waited for
+   */
+  void waiting(String whom, long secondsLeft) {
+    if (json) {
+      if (!told) {
+        out.println(
+            QmpJson.write(QmpJson.object().put("status", wireName()).put("waiting-for", whom)));
+      }
+    } else if (terminal) {
+      out.print(
+          ERASE_LINE + "%-16s waiting for %s, %d s more".formatted(wireName(), whom, secondsLeft));
+      out.flush();
+    } else if (!told) {
+      out.println("waiting for " + whom + ", " + secondsLeft + " s more");
+    }
+    told = true;
   }
 
   private ObjectNode object(Pages pages, long nowNanos) {

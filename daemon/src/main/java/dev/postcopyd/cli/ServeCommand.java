@@ -23,7 +23,9 @@ import picocli.CommandLine.Spec;
     description = {
       "Sends a snapshot to a migration destination, which may be on another host: a QEMU that",
       "waits with postcopy-ram, whose guest runs at once and asks for what it needs first, or",
-      "'postcopyd receive'. Ends when the destination needs the snapshot no more."
+      "'postcopyd receive'. Ends when the destination needs the snapshot no more. It is the",
+      "destination that listens, as with QEMU: one that does not yet is waited for, and one whose",
+      "connection is lost is gone on with where it waited."
     },
     mixinStandardHelpOptions = true,
     sortOptions = false,
@@ -35,9 +37,6 @@ import picocli.CommandLine.Spec;
       "Exit codes: 0 everything has been sent; 1 it has not, and a message says why."
     })
 final class ServeCommand implements Callable<Integer> {
-  /** Unlike a QEMU's monitor, a destination is waited for by its connection alone. */
-  private static final int WAIT_SECONDS = 30;
-
   @Mixin private SnapshotArgument snapshot = new SnapshotArgument();
 
   @Parameters(
@@ -48,6 +47,16 @@ final class ServeCommand implements Callable<Integer> {
         "stream:URI behind it ([,page-size.BLOCK=2M][,map.NAME=NAME][,preempt=on|off])."
       })
   private String uri = "";
+
+  @Option(
+      names = "--wait",
+      paramLabel = "SECONDS",
+      defaultValue = "30",
+      description = {
+        "How long to wait for a destination that does not listen yet, or not again after its",
+        "connection was lost (default: ${DEFAULT-VALUE})."
+      })
+  private int waitSeconds = 30;
 
   @Option(
       names = "--json",
@@ -73,6 +82,6 @@ final class ServeCommand implements Callable<Integer> {
             .withIncoming(Optional.of("file:" + snapshot.path().toAbsolutePath() + offset))
             .withExitOnError(true),
         json ? RestoreProgress.json(System.out) : RestoreProgress.text(System.err),
-        WAIT_SECONDS);
+        waitSeconds);
   }
 }

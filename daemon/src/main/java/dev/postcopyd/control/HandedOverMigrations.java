@@ -88,11 +88,11 @@ public final class HandedOverMigrations implements MigrationControl {
             guest.status() == LoadStatus.NONE ? LoadStatus.SETUP : guest.status()),
         guest.errorDesc().orElse(null),
         guest.mappings(),
-        guest.totalBytes(),
-        guest.remainingBytes(),
-        guest.dataBytes(),
-        guest.zeroBytes(),
-        guest.faults());
+        guest.ram().totalBytes(),
+        guest.ram().remainingBytes(),
+        guest.ram().dataBytes(),
+        guest.ram().zeroBytes(),
+        guest.ram().requests());
   }
 
   /** Where all guests together stand. */
@@ -126,7 +126,10 @@ public final class HandedOverMigrations implements MigrationControl {
             guests
                 .sourcePlace()
                 .flatMap(place -> ListeningAddress.of(place.address(), place.port())),
-            Optional.of(ramOf(views)),
+            Optional.of(
+                views.stream()
+                    .map(GuestView::ram)
+                    .reduce(new RamFigures(0, 0, 0, 0, 0, 0), RamFigures::plus)),
             views.stream().findFirst().map(GuestView::totalNanos).orElse(OptionalLong.empty()),
             views.stream().findFirst().map(GuestView::setupNanos).orElse(OptionalLong.empty()),
             views.stream()
@@ -134,19 +137,6 @@ public final class HandedOverMigrations implements MigrationControl {
                 .max(Comparator.comparingLong(figures -> figures.blocktimeNanos())));
     return MigrationStatusMapper.toInfo(
         view, settings.isEnabled(MigrationCapability.POSTCOPY_BLOCKTIME));
-  }
-
-  private static RamFigures ramOf(List<GuestView> views) {
-    long total = views.stream().mapToLong(GuestView::totalBytes).sum();
-    long data = views.stream().mapToLong(GuestView::dataBytes).sum();
-    long zero = views.stream().mapToLong(GuestView::zeroBytes).sum();
-    return new RamFigures(
-        total,
-        data,
-        zero,
-        Math.max(0, total - data - zero),
-        data,
-        views.stream().mapToLong(GuestView::faults).sum());
   }
 
   @Override
@@ -261,13 +251,15 @@ public final class HandedOverMigrations implements MigrationControl {
   }
 
   @Override
-  public void recover(String uri, NamedDescriptors descriptors) throws QmpException {
+  public void recover(String uri, MigrationSettings.View settings, NamedDescriptors descriptors)
+      throws QmpException {
     ReceivingGuest guest = guests.receivingGuest().orElse(null);
     if (guest == null || !guest.isPaused()) {
       throw new QmpException("Migrate recover can only be run when postcopy is paused.");
     }
+    Optional<TlsCredentials> named = tlsObjects.named(settings);
     try {
-      guest.recover(RecoveryAddress.of(uri, descriptors));
+      guest.recover(RecoveryAddress.of(uri, descriptors), named);
     } catch (IOException e) {
       throw new QmpException(String.valueOf(e.getMessage()));
     }

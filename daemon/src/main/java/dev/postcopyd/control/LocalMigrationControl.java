@@ -188,8 +188,11 @@ final class LocalMigrationControl implements MigrationControl {
   }
 
   @Override
-  public void recover(String uri, NamedDescriptors descriptors) throws QmpException {
-    migrations.recover(uri, descriptors);
+  public void recover(String uri, MigrationSettings.View settings, NamedDescriptors descriptors)
+      throws QmpException {
+    // Other guests' credentials are not ours to know: a QEMU's are its own.
+    migrations.recover(
+        uri, descriptors, migrations.loads().takesTls() ? tls.named(settings) : Optional.empty());
   }
 
   @Override

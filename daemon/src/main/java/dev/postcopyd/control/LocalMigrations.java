@@ -16,6 +16,7 @@ import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.RunState;
+import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.Locale;
@@ -252,8 +253,13 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     }
   }
 
-  /** Makes a paused load go on; returns before it does. */
-  void recover(String uri, NamedDescriptors descriptors) throws QmpException {
+  /**
+   * Makes a paused load go on; returns before it does.
+   *
+   * @param tls with what a source is to encrypt, if the client has said so
+   */
+  void recover(String uri, NamedDescriptors descriptors, Optional<TlsCredentials> tls)
+      throws QmpException {
     if (!(loader.state() instanceof LoaderState.PostcopyPaused)) {
       throw new QmpException("Migrate recover can only be run when postcopy is paused.");
     }
@@ -261,7 +267,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     SnapshotLoad paused = load;
     if (paused != null && !uri.isEmpty()) {
       try {
-        paused.expectRecovery(address);
+        paused.expectRecovery(address, tls);
       } catch (IOException e) {
         loads.discardRecoveryAddress(address);
         throw new QmpException(String.valueOf(e.getMessage()));
@@ -277,8 +283,8 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
             });
   }
 
-  /** Makes an adopted load go on where it waited before; returns before it does. */
-  public void recoverAdopted() {
+  /** Makes a paused load go on where it waited before; returns before it does. */
+  public void recoverWhereItWas() {
     var _ = loader.submit(new LoaderEvent.RecoverRequested(""));
   }
 

@@ -32,7 +32,7 @@ public final class MigrationCommands {
     table.register(
         QmpCommands.MIGRATE_RECOVER,
         (arguments, context) ->
-            done(() -> control.recover(arguments.uri(), context.descriptors())));
+            done(() -> control.recover(arguments.uri(), settings.view(), context.descriptors())));
     table.register(QmpCommands.STOP, (_, _) -> done(control::stop));
     table.register(QmpCommands.CONT, (_, _) -> done(control::cont));
     table.register(QmpCommands.QUERY_STATUS, (_, _) -> control.queryStatus());

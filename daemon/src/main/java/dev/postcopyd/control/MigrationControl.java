@@ -79,7 +79,8 @@ public interface MigrationControl {
    *
    * @param descriptors the client's own, for {@code fd:} addresses
    */
-  void recover(String uri, NamedDescriptors descriptors) throws QmpException;
+  void recover(String uri, MigrationSettings.View settings, NamedDescriptors descriptors)
+      throws QmpException;
 
   void stop() throws QmpException;
 

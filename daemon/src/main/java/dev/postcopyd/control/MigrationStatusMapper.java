@@ -56,6 +56,9 @@ final class MigrationStatusMapper {
                 .normalBytes(ram.dataBytes())
                 .duplicate(ram.zeroBytes() / TARGET_PAGE_BYTES)
                 .postcopyRequests(ram.requests())
+                .precopyBytes(ram.traffic().precopyBytes())
+                .postcopyBytes(ram.traffic().postcopyBytes())
+                .multifdBytes(ram.traffic().multifdBytes())
                 .mbps(megabitsPerSecond(ram.transferredBytes(), view.totalNanos()))
                 .pagesPerSecond(pagesPerSecond(ram, view.totalNanos())));
     return stats.build();

@@ -333,7 +333,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
       return pass(command, context);
     }
     MigrateRecoverArguments arguments = QmpCommands.MIGRATE_RECOVER.arguments(command);
-    loads.recover(arguments.uri(), context.descriptors());
+    loads.recover(arguments.uri(), settings.view(), context.descriptors());
     return CompletableFuture.completedStage(QmpJson.object());
   }
 

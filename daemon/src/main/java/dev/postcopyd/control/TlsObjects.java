@@ -12,6 +12,7 @@ import dev.postcopyd.tls.TlsCredentials.Endpoint;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
 import org.jspecify.annotations.Nullable;
 
@@ -79,16 +80,18 @@ public final class TlsObjects {
   SourceAddress source(
       MigrationAddress address, MigrationSettings.View settings, NamedDescriptors descriptors)
       throws QmpException {
-    String credentials = settings.parameters().tlsCreds();
-    if (credentials.isEmpty()) {
-      return MigrationUri.source(address, descriptors);
-    }
     // First, because a descriptor that has been taken would be lost.
-    TlsCredentials server = server(credentials);
-    return MigrationUri.source(address, descriptors).secured(server);
+    Optional<TlsCredentials> named = named(settings);
+    SourceAddress plain = MigrationUri.source(address, descriptors);
+    return named.map(plain::secured).orElse(plain);
   }
 
-  /** The credentials with which a migration is received. */
+  /** The credentials with which a client wants a migration to be received, if any. */
+  Optional<TlsCredentials> named(MigrationSettings.View settings) throws QmpException {
+    String id = settings.parameters().tlsCreds();
+    return id.isEmpty() ? Optional.empty() : Optional.of(server(id));
+  }
+
   private TlsCredentials server(String id) throws QmpException {
     TlsCredentials found = byId.get(id);
     if (found == null) {

@@ -1,6 +1,8 @@
 package dev.postcopyd.guest;
 
 import dev.postcopyd.page.PageSize;
+import dev.postcopyd.posix.Errno;
+import dev.postcopyd.posix.ErrnoException;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.SocketConnector;
 import dev.postcopyd.tls.TlsCredentials;
@@ -11,6 +13,8 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -21,6 +25,7 @@ import org.jspecify.annotations.Nullable;
  */
 public final class StreamDestination implements PostcopyDestination {
   private static final Duration PATIENCE = Duration.ofSeconds(30);
+  private static final long LOOK_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
 
   private final Options options;
   private final Optional<TlsCredentials> tls;
@@ -38,6 +43,7 @@ public final class StreamDestination implements PostcopyDestination {
    * @param eager whether it is sent what it has not asked for
    * @param tls where the credentials are that it wants to see, if the connection is encrypted
    * @param tlsHostName what its certificate calls it, if not as its address does
+   * @param awaited how long somebody who does not listen yet is waited for
    */
   public record Options(
       Map<String, PageSize> pageSizes,
@@ -45,13 +51,19 @@ public final class StreamDestination implements PostcopyDestination {
       Optional<Boolean> preempt,
       boolean eager,
       Optional<Path> tls,
-      Optional<String> tlsHostName) {
+      Optional<String> tlsHostName,
+      Duration awaited) {
     public static final Options NONE = new Options(Map.of(), Map.of(), Optional.empty());
 
     /** Options of a destination that is sent everything, without encryption. */
     public Options(
         Map<String, PageSize> pageSizes, Map<String, String> names, Optional<Boolean> preempt) {
-      this(pageSizes, names, preempt, true, Optional.empty(), Optional.empty());
+      this(pageSizes, names, preempt, true, Optional.empty(), Optional.empty(), Duration.ZERO);
+    }
+
+    /** The same for a destination that may come later. */
+    public Options awaiting(Duration patience) {
+      return new Options(pageSizes, names, preempt, eager, tls, tlsHostName, patience);
     }
 
     public Options {
@@ -92,11 +104,38 @@ public final class StreamDestination implements PostcopyDestination {
   @Override
   public int connect() throws IOException {
     StreamAddress to = address;
-    int fd =
-        to instanceof StreamAddress.Connected connected
-            ? take(connected)
-            : to.connect(new SocketConnector(PATIENCE, () -> closed));
+    int fd = to instanceof StreamAddress.Connected connected ? take(connected) : connectTo(to);
     return tls.isEmpty() ? fd : TlsTunnel.connect(fd, name(), tls.get(), peerName(to));
+  }
+
+  /** Again and again, if nobody listens yet. */
+  private int connectTo(StreamAddress to) throws IOException {
+    long deadlineNanos = System.nanoTime() + options.awaited().toNanos();
+    while (true) {
+      try {
+        return to.connect(new SocketConnector(PATIENCE, () -> closed));
+      } catch (ErrnoException e) {
+        if (closed || options.awaited().isZero() || !mayListenLater(e.errno())) {
+          throw e;
+        }
+        if (System.nanoTime() - deadlineNanos >= 0) {
+          throw new IOException(
+              "nobody has listened there for %d s: %s"
+                  .formatted(options.awaited().toSeconds(), e.getMessage()),
+              e);
+        }
+      }
+      LockSupport.parkNanos(LOOK_NANOS);
+    }
+  }
+
+  private static boolean mayListenLater(int errno) {
+    return errno == Errno.ECONNREFUSED
+        || errno == Errno.ENOENT
+        || errno == Errno.ECONNRESET
+        || errno == Errno.ETIMEDOUT
+        || errno == Errno.EHOSTUNREACH
+        || errno == Errno.ENETUNREACH;
   }
 
   /** As in QEMU: what the user says, else the host of a TCP address, else any name will do. */

@@ -2,15 +2,22 @@ package dev.postcopyd.incoming;
 
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.postcopy.PostcopyEngine;
+import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
+import java.util.Optional;
 
 /**
- * Where the pages of one handed-over guest come from. All methods but the last four are called on
- * the thread of the load's steps; owns what it opens, until {@link #close}.
+ * Where the pages of one handed-over guest come from. All methods but the last four and {@link
+ * #ram} are called on the thread of the load's steps; owns what it opens, until {@link #close}.
  */
 interface GuestOrigin {
   /** As messages name it. */
   String uri();
+
+  /** What has come so far, if that is more than what the guest has. */
+  default Optional<RamFigures> ram(Optional<PostcopyEngine> engine) {
+    return engine.map(SnapshotLoad::ramOf);
+  }
 
   /** How its load begins. */
   Load.Mode mode();
@@ -55,5 +62,5 @@ interface GuestOrigin {
   boolean cut();
 
   /** A source will come to this address to go on. */
-  void expectRecovery(String uri) throws IOException;
+  void expectRecovery(String uri, Optional<TlsCredentials> tls) throws IOException;
 }

@@ -98,6 +98,6 @@ final class GuestSupply {
   /** Where the source is waited for. */
   Optional<HandedOverGuests.SourcePlace> sourcePlace() {
     return Optional.ofNullable(migration)
-        .map(origin -> new HandedOverGuests.SourcePlace(origin.address(), origin.port()));
+        .map(origin -> new HandedOverGuests.SourcePlace(origin.place(), origin.port()));
   }
 }

@@ -14,8 +14,7 @@ import java.util.OptionalLong;
  * One look at a guest that has handed its memory over. Bytes are of its memory.
  *
  * @param status NONE while it waits for a snapshot
- * @param zeroBytes placed as zero pages, or given back by the guest
- * @param faults pages that somebody had to wait for
+ * @param ram what has come; zero pages are also those that the guest has given back
  * @param sinceNanos when the status was entered, by {@link System#nanoTime}
  */
 public record GuestView(
@@ -26,17 +25,19 @@ public record GuestView(
     int mappings,
     LoadStatus status,
     Optional<String> errorDesc,
-    long totalBytes,
-    long dataBytes,
-    long zeroBytes,
-    long faults,
+    RamFigures ram,
     long sinceNanos,
     OptionalLong totalNanos,
     OptionalLong setupNanos,
     Optional<Blocktime.Figures> blocktime) {
 
   public long remainingBytes() {
-    return Math.max(0, totalBytes - dataBytes - zeroBytes);
+    return ram.remainingBytes();
+  }
+
+  /** Pages that somebody had to wait for. */
+  public long faults() {
+    return ram.requests();
   }
 
   /** Whether it is still being filled, or waits to be. */
@@ -56,6 +57,11 @@ public record GuestView(
     };
   }
 
+  private static RamFigures nothing(GuestRecord.Identity who) {
+    long bytes = who.mappings().stream().mapToLong(GuestMapping::sizeBytes).sum();
+    return new RamFigures(bytes, 0, 0, bytes, 0, 0);
+  }
+
   static GuestView of(
       HandedOverGuest guest, LoaderState state, LoadTimes times, Optional<HandedOverLoad> load) {
     GuestRecord.Identity who = guest.record().identity();
@@ -70,10 +76,7 @@ public record GuestView(
         state instanceof LoaderState.Failed failed
             ? Optional.of(failed.reason())
             : Optional.empty(),
-        who.mappings().stream().mapToLong(GuestMapping::sizeBytes).sum(),
-        engine.map(of -> of.progress().dataBytes()).orElse(0L),
-        engine.map(of -> of.progress().zeroBytes()).orElse(0L),
-        engine.map(of -> of.progress().faults()).orElse(0L),
+        load.flatMap(of -> of.origin().ram(engine)).orElseGet(() -> nothing(who)),
         state.sinceNanos(),
         times.totalNanos(System.nanoTime()),
         times.setupNanos(),

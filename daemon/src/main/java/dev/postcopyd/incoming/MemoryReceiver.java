@@ -11,6 +11,7 @@ import dev.postcopyd.postcopy.FaultThread;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.network.Arrivals;
 import dev.postcopyd.postcopy.network.ArrivingPages;
+import dev.postcopyd.postcopy.network.DataLimit;
 import dev.postcopyd.postcopy.network.PrecopyMemory;
 import dev.postcopyd.postcopy.network.SourceChannel;
 import dev.postcopyd.postcopy.network.SourcePages;
@@ -111,10 +112,11 @@ final class MemoryReceiver implements MigrationReceiver, AutoCloseable {
   @Override
   public void ramAnnounced(int sectionId, RamBlockTable table) throws IOException {
     NetworkLimits.requireHeap(table);
+    DataLimit limit = RoomForPages.ofSource(table);
     machine.ramAnnounced(sectionId);
     LocalGuest memory = LocalGuest.allocate(table);
     guest = memory;
-    Arrivals came = new Arrivals(table);
+    Arrivals came = new Arrivals(table, limit);
     PrecopyMemory before =
         new PrecopyMemory(came, table.blocks().stream().map(memory::memoryOf).toList(), postcopy);
     precopy = before;

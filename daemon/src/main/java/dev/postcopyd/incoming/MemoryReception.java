@@ -80,13 +80,13 @@ public final class MemoryReception extends Reception implements EngineListener {
   }
 
   private RamFigures figures(Arrivals arrivals) {
-    return new RamFigures(
+    return RamFigures.ofSource(
         arrivals.table().totalBytes(),
         arrivals.dataBytes(),
         arrivals.zeroBytes(),
         arrivals.remainingBytes(),
-        link.transferredBytes(),
-        engine().map(of -> of.progress().faults()).orElse(0L));
+        engine().map(of -> of.progress().faults()).orElse(0L),
+        link.traffic());
   }
 
   @Override

@@ -11,6 +11,7 @@ import dev.postcopyd.postcopy.FaultOrder;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.network.Arrivals;
 import dev.postcopyd.postcopy.network.ArrivingPages;
+import dev.postcopyd.postcopy.network.DataLimit;
 import dev.postcopyd.postcopy.network.PrecopyMemory;
 import dev.postcopyd.postcopy.network.SourceChannel;
 import dev.postcopyd.postcopy.network.SourcePages;
@@ -20,10 +21,12 @@ import dev.postcopyd.source.SourceSession;
 import dev.postcopyd.source.UrgentChannel;
 import dev.postcopyd.stream.StreamRecord;
 import dev.postcopyd.stream.StreamRecord.Configuration;
+import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.OptionalInt;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -65,8 +68,9 @@ final class MigrationOrigin implements GuestOrigin, MigrationReceiver, SourceSes
     link.listen();
   }
 
-  SourceAddress address() {
-    return link.address();
+  /** Where the source is waited for. */
+  SourceAddress place() {
+    return link.place();
   }
 
   OptionalInt port() {
@@ -76,6 +80,31 @@ final class MigrationOrigin implements GuestOrigin, MigrationReceiver, SourceSes
   @Override
   public String uri() {
     return link.address().toString();
+  }
+
+  /** Until the guest is served, what lies here for it. */
+  @Override
+  public Optional<RamFigures> ram(Optional<PostcopyEngine> engine) {
+    return Optional.ofNullable(arrivals)
+        .map(came ->
+            engine
+                .map(SnapshotLoad::ramOf)
+                .map(of ->
+                    RamFigures.ofSource(
+                        of.totalBytes(),
+                        of.dataBytes(),
+                        of.zeroBytes(),
+                        of.remainingBytes(),
+                        of.requests(),
+                        link.traffic()))
+                .orElseGet(() ->
+                    RamFigures.ofSource(
+                        came.table().totalBytes(),
+                        came.dataBytes(),
+                        came.zeroBytes(),
+                        came.remainingBytes(),
+                        0,
+                        link.traffic())));
   }
 
   /** Until the source has switched its guest over, which is for it to decide. */
@@ -114,10 +143,11 @@ final class MigrationOrigin implements GuestOrigin, MigrationReceiver, SourceSes
   public void ramAnnounced(int sectionId, RamBlockTable table) throws IOException {
     NetworkLimits.requireHeap(table);
     requireSameBlocks(table, load().guest().record().identity().mappings());
+    DataLimit limit = RoomForPages.ofSource(table);
     machine.ramAnnounced(sectionId);
     LocalGuest memory = LocalGuest.allocate(table);
     staging = memory;
-    Arrivals came = new Arrivals(table);
+    Arrivals came = new Arrivals(table, limit);
     PrecopyMemory before =
         new PrecopyMemory(came, table.blocks().stream().map(memory::memoryOf).toList(), false);
     precopy = before;
@@ -325,8 +355,8 @@ final class MigrationOrigin implements GuestOrigin, MigrationReceiver, SourceSes
   }
 
   @Override
-  public void expectRecovery(String uri) throws IOException {
-    link.expect(uri);
+  public void expectRecovery(String uri, Optional<TlsCredentials> tls) throws IOException {
+    link.expect(uri, tls);
   }
 
   @Override

@@ -4,7 +4,9 @@ import dev.postcopyd.loader.Loader;
 import dev.postcopyd.loader.LoaderEvent;
 import dev.postcopyd.loader.LoaderState;
 import dev.postcopyd.loader.Transition;
+import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
+import java.util.Optional;
 
 /** The guest that a migration source fills, as far as that can be paused and recovered. */
 public final class ReceivingGuest {
@@ -41,11 +43,12 @@ public final class ReceivingGuest {
   /**
    * Waits for the source at an address; returns before it comes.
    *
+   * @param tls with what it is to encrypt; as before if nothing is said
    * @throws IOException if there is no such address
    */
-  public void recover(String uri) throws IOException {
+  public void recover(String uri, Optional<TlsCredentials> tls) throws IOException {
     if (!uri.isEmpty()) {
-      load.origin().expectRecovery(uri);
+      load.origin().expectRecovery(uri, tls);
     }
     if (loader.submit(new LoaderEvent.RecoverRequested(uri)).join()
         instanceof Transition.Refused refused) {

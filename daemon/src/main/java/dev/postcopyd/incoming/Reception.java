@@ -5,6 +5,7 @@ import dev.postcopyd.loader.LoaderEvent;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.source.SourceAddress;
 import dev.postcopyd.source.SourceSession;
+import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
 import java.util.Optional;
 import java.util.OptionalInt;
@@ -150,8 +151,8 @@ abstract sealed class Reception implements SnapshotLoad, SourceSession.Owner
   }
 
   @Override
-  public final void expectRecovery(String uri) throws IOException {
-    link().expect(uri);
+  public final void expectRecovery(String uri, Optional<TlsCredentials> tls) throws IOException {
+    link().expect(uri, tls);
   }
 
   @Override

@@ -4,6 +4,7 @@ import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.MemoryLimit;
+import dev.postcopyd.postcopy.network.DataLimit;
 import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotBlock;
 import java.io.IOException;
@@ -17,6 +18,9 @@ import org.slf4j.LoggerFactory;
  */
 final class RoomForPages {
   private static final Logger log = LoggerFactory.getLogger(RoomForPages.class);
+
+  /** For each page that is mapped, also to the one page of zeros. */
+  private static final int PAGE_TABLE_ENTRY_BYTES = 8;
 
   private RoomForPages() {}
 
@@ -51,6 +55,40 @@ final class RoomForPages {
               + usedBytes
               + " already: raise that limit, or load a smaller guest");
     }
+  }
+
+  /**
+   * How much data a migration source may send; what it is going to send nobody knows before.
+   *
+   * @param table the guest's blocks, as the source has announced them
+   * @throws IOException if not even a guest of zeros fits, for which the kernel needs page tables
+   */
+  static DataLimit ofSource(RamBlockTable table) throws IOException {
+    MemoryLimit limit;
+    long usedBytes;
+    try {
+      limit = MemoryLimit.ofThisProcess();
+      usedBytes = MemoryLimit.usedByThisProcess();
+    } catch (IOException e) {
+      log.warn("not known how much memory there is: {}", e.getMessage());
+      return DataLimit.NONE;
+    }
+    return ofSource(table, limit, usedBytes);
+  }
+
+  static DataLimit ofSource(RamBlockTable table, MemoryLimit limit, long usedBytes)
+      throws IOException {
+    long roomBytes = Math.max(0, limit.bytes() - usedBytes);
+    long tablesBytes = PageSize.SIZE_4K.pagesIn(table.totalBytes()) * PAGE_TABLE_ENTRY_BYTES;
+    String reason =
+        "of the at most %d bytes that this process can have (%s) it used %d before: raise that limit, or send a smaller guest"
+            .formatted(limit.bytes(), limit.setBy(), usedBytes);
+    if (tablesBytes > roomBytes) {
+      throw new IOException(
+          "out of memory: the source's guest has %d bytes of RAM, the kernel's tables for it alone take %d, and %s"
+              .formatted(table.totalBytes(), tablesBytes, reason));
+    }
+    return new DataLimit(PageSize.SIZE_4K.pagesIn(roomBytes), reason);
   }
 
   /** Zero pages take no memory, and huge pages come from a pool of their own. */

@@ -106,13 +106,13 @@ public final class SinkMigration extends Reception {
     return figures.totalBytes() == 0
         ? Optional.empty()
         : Optional.of(
-            new RamFigures(
+            RamFigures.ofSource(
                 figures.totalBytes(),
                 figures.dataBytes(),
                 figures.zeroBytes(),
                 figures.remainingBytes(),
-                link.transferredBytes(),
-                0));
+                0,
+                link.traffic()));
   }
 
   @Override

@@ -6,6 +6,7 @@ import dev.postcopyd.postcopy.Blocktime;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.source.SourceAddress;
+import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
 import java.util.Optional;
 import java.util.OptionalInt;
@@ -85,9 +86,10 @@ public interface SnapshotLoad extends Load {
    * the other side begin. From any thread; waits for no peer.
    *
    * @param uri where the other side waits, or comes to
+   * @param tls with what a source is to encrypt; as before if nothing is said
    * @throws IOException if there can be none
    */
-  default void expectRecovery(String uri) throws IOException {}
+  default void expectRecovery(String uri, Optional<TlsCredentials> tls) throws IOException {}
 
   /** Whether the guest ran when it was saved; raw memory does not say, and counts as running. */
   boolean savedRunning();

@@ -8,10 +8,12 @@ import dev.postcopyd.postcopy.FaultOrder;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.snapshot.Snapshot;
+import dev.postcopyd.tls.TlsCredentials;
 import dev.postcopyd.workingset.WorkingSet;
 import dev.postcopyd.workingset.WorkingSetSession;
 import java.io.IOException;
 import java.util.List;
+import java.util.Optional;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
@@ -163,7 +165,7 @@ final class SnapshotOrigin implements GuestOrigin {
   }
 
   @Override
-  public void expectRecovery(String uri) throws IOException {
+  public void expectRecovery(String uri, Optional<TlsCredentials> tls) throws IOException {
     throw new IOException("a snapshot is not recovered");
   }
 }

@@ -4,6 +4,8 @@ import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.source.MigrationReceiver;
 import dev.postcopyd.source.SourceAddress;
 import dev.postcopyd.source.SourceSession;
+import dev.postcopyd.source.Traffic;
+import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
 import java.util.Map;
 import java.util.Optional;
@@ -30,6 +32,7 @@ final class SourceLink {
   private volatile @Nullable SourceSession session;
   private volatile SourceAddress place;
   private volatile OptionalInt port = OptionalInt.empty();
+  private volatile boolean closed;
   private boolean addressUsed;
 
   /**
@@ -70,9 +73,9 @@ final class SourceLink {
   }
 
   /** Bytes received so far. */
-  long transferredBytes() {
+  Traffic traffic() {
     SourceSession current = session;
-    return current == null ? 0 : current.transferredBytes();
+    return current == null ? Traffic.NONE : current.traffic();
   }
 
   /** Lets the source connect; it is not accepted yet. */
@@ -105,15 +108,24 @@ final class SourceLink {
    * The source will come to this address to go on: it is listened on from now on.
    *
    * @param uri where; {@code fd:N} is a connected socket, which is taken over in any case
+   * @param tls with what the source is to encrypt; as before if nothing is said
    * @throws IOException if there is no such address
    */
-  void expect(String uri) throws IOException {
-    SourceAddress at = parse(uri).securedLike(address);
+  void expect(String uri, Optional<TlsCredentials> tls) throws IOException {
+    SourceAddress plain = parse(uri);
+    SourceAddress at = tls.map(plain::secured).orElseGet(() -> plain.securedLike(address));
     SourceSession before = session;
     if (before != null) {
       before.awaitNotListening();
     }
-    SourceAddress.Open unused = expected.getAndSet(noted(at, at.open()));
+    discard(expected.getAndSet(noted(at, at.open())));
+    if (closed) {
+      discard(expected.getAndSet(null));
+      throw new IOException("the migration has been given up");
+    }
+  }
+
+  private static void discard(SourceAddress.@Nullable Open unused) {
     if (unused != null) {
       unused.close();
     }
@@ -192,9 +204,8 @@ final class SourceLink {
     if (!addressUsed) {
       address.discard();
     }
-    SourceAddress.Open unused = expected.getAndSet(null);
-    if (unused != null) {
-      unused.close();
-    }
+    // Whoever names another address from now on finds that it is too late.
+    closed = true;
+    discard(expected.getAndSet(null));
   }
 }

@@ -50,6 +50,9 @@ final class SourceAcceptor implements AutoCloseable {
     } catch (IOException e) {
       // A guest that has been switched over is worth another try.
       session.fail("connections can no longer be accepted: " + e.getMessage(), true);
+    } catch (RuntimeException | Error e) {
+      log.error("connections are no longer accepted because of a bug, or for want of threads", e);
+      session.fail("internal error: " + e, true);
     } finally {
       if (from != null) {
         from.close();

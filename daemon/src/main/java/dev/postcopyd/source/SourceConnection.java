@@ -40,11 +40,18 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
   private final Thread thread;
   private MigrationReceiver.@Nullable Channel channel;
   private boolean closed;
+  private boolean multifd;
 
-  /** When what is being read must have come; none later than the beginning has a limit. */
+  /**
+   * When what is being read must have come; none later than the beginning, or than the words of a
+   * recovery, has a limit.
+   */
   private long deadlineNanos;
 
   private boolean hasDeadline;
+
+  /** Whether the peer has begun to go on with a migration, and not said all for it. */
+  private boolean isRecovering;
 
   SourceConnection(SourceSession session, StreamSocket socket, int number) {
     this.session = session;
@@ -179,7 +186,14 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
                 .formatted(session.beginningNanos() / 1e9));
       }
       long count = socket.receive(address, lengthBytes);
-      session.received(count);
+      if (isRecovering) {
+        deadlineNanos = System.nanoTime() + session.beginningNanos();
+      }
+      if (multifd) {
+        session.received().addMultifd(count);
+      } else {
+        session.received().add(count);
+      }
       return count;
     } catch (IOException e) {
       throw new LostException(e);
@@ -222,11 +236,13 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     MainStream stream = session.openStream(this, in, of);
     if (session.isRecovery()) {
       path.open();
+      // Whoever has taken the source's place and does not go on is not waited for.
+      isRecovering = true;
       session.owner().reconnected();
     } else {
       stream.readHeader();
+      hasDeadline = false;
     }
-    hasDeadline = false;
     stream.read(path, socket::isQuietFor);
     of.flush();
     session.endOfStream();
@@ -246,6 +262,7 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
     if (!session.barrier().mayOpen()) {
       return refuse("a multifd channel came after the migration had begun");
     }
+    multifd = true;
     MultifdDecoder packets = new MultifdDecoder(in);
     int number = packets.hello();
     session.barrier().opened();
@@ -296,11 +313,14 @@ final class SourceConnection implements MainStream.Observer, AutoCloseable {
 
   @Override
   public void switchedOver() {
+    session.received().switchedOver();
     session.owner().switchedOver();
   }
 
   @Override
   public void resumed() {
+    isRecovering = false;
+    hasDeadline = false;
     session.hasResumed();
   }
 

@@ -7,7 +7,6 @@ import dev.postcopyd.stream.ReturnPathMessage;
 import java.io.IOException;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicReference;
-import java.util.concurrent.atomic.LongAdder;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -28,7 +27,7 @@ public final class SourceSession implements AutoCloseable {
   private final MultifdBarrier barrier;
   private final SourceAcceptor acceptor;
   private final @Nullable SourceSession previous;
-  private final LongAdder transferredBytes;
+  private final ReceivedBytes received;
   private final AnnouncedRam ram = new AnnouncedRam();
   private final AtomicReference<@Nullable String> end = new AtomicReference<>();
   private final OpenConnections connections = new OpenConnections();
@@ -76,7 +75,7 @@ public final class SourceSession implements AutoCloseable {
     this.receiver = receiver;
     this.barrier = barrier;
     this.previous = previous;
-    this.transferredBytes = previous == null ? new LongAdder() : previous.transferredBytes;
+    this.received = previous == null ? new ReceivedBytes() : previous.received;
     if (previous != null) {
       ram.announce(previous.ram.table());
     }
@@ -115,6 +114,7 @@ public final class SourceSession implements AutoCloseable {
         new SourceSession(owner, receiver, new MultifdBarrier(0), address, null);
     session.restored = new MainStream.Switched(table, ramSectionId, sections);
     session.ram.announce(table);
+    session.received.switchedOver();
     address.connected().ifPresent(socket -> session.add(socket));
     return session;
   }
@@ -148,8 +148,8 @@ public final class SourceSession implements AutoCloseable {
   }
 
   /** Bytes received, of all connections of the migration. */
-  public long transferredBytes() {
-    return transferredBytes.sum();
+  public Traffic traffic() {
+    return received.look();
   }
 
   /** Where pages are asked for; only once the guest has been switched over. */
@@ -290,8 +290,8 @@ public final class SourceSession implements AutoCloseable {
     return owner;
   }
 
-  void received(long bytes) {
-    transferredBytes.add(bytes);
+  ReceivedBytes received() {
+    return received;
   }
 
   /** Whether everything has come. */

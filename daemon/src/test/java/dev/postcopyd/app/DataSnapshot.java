@@ -13,13 +13,13 @@ import java.nio.file.Path;
 import java.util.List;
 
 /** Snapshots of which every page says which it is; every third is zero. */
-final class DataSnapshot {
+public final class DataSnapshot {
   private static final int PAGE_BYTES = 4096;
 
   private DataSnapshot() {}
 
   /** Writes one with a single block that holds what a file holds. */
-  static Path ofRaw(Path file, Path raw) throws IOException {
+  public static Path ofRaw(Path file, Path raw) throws IOException {
     try (Snapshot golden =
             SnapshotOpener.open(
                 NativeFile.open(GoldenSnapshot.of("demo").file(), NativeFile.Mode.READ), 0);
@@ -39,7 +39,7 @@ final class DataSnapshot {
   }
 
   /** Writes one with a large block and a small one, and the device state of a golden. */
-  static Path create(Path file, long ramBytes) throws IOException {
+  public static Path create(Path file, long ramBytes) throws IOException {
     long pages = ramBytes / PAGE_BYTES;
     try (Snapshot golden =
             SnapshotOpener.open(

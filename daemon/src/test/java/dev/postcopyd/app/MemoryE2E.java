@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.guest.LocalGuest;
+import dev.postcopyd.lab.CuttingNetwork;
 import dev.postcopyd.lab.GuestConsole;
 import dev.postcopyd.lab.QemuLab;
 import dev.postcopyd.lab.QemuOptions;
@@ -20,25 +21,33 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Random;
+import java.util.concurrent.TimeoutException;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
-import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 
 /**
  * A stock QEMU migrates into the daemon's memory, with threads that wait for its pages; what the
  * daemon saves of it another stock QEMU loads, and the guest checks every page of its memory.
+ *
+ * <p>{@code -Dpostcopyd.soak=N} says how often the connection is cut within one migration (each
+ * way), {@code -Dpostcopyd.soak.seed=N} behind which bytes.
  */
 class MemoryE2E {
   private static final int MEMORY_MIB = 128;
   private static final int DATA_MIB = 40;
   private static final int OTHER_AREAS_MIB = 8 + 8 + 8;
   private static final int PAGES_PER_MIB = 256;
-  private static final int CUTS = 6;
+  private static final int CUTS = Integer.getInteger("postcopyd.soak", 3);
+  private static final long SEED = Long.getLong("postcopyd.soak.seed", System.nanoTime() & 0xffff);
+
+  /** What there is to send after the switch-over, or a little more. */
+  private static final int ALL_BYTES = 60 << 20;
 
   private static Path snapshots;
   private static QemuLab lab;
@@ -131,58 +140,91 @@ class MemoryE2E {
       awaitCompleted(qemu, sink);
       JsonNode info = sink.execute("query-migrate");
       assertThat(info.path("ram").path("remaining").asLong()).isZero();
-      assertThat(info.path("ram").path("transferred").asLong()).isGreaterThan(DATA_MIB * 1000000L);
+      JsonNode ram = info.path("ram");
+      long transferred = ram.path("transferred").asLong();
+      assertThat(transferred).isGreaterThan(DATA_MIB * 1000000L);
+      assertThat(ram.path("multifd-bytes").asLong() > 0).isEqualTo(kind.name().equals("multifd"));
+      assertThat(ram.path("postcopy-bytes").asLong() > 0).isEqualTo(kind.postcopy());
+      assertThat(
+              ram.path("precopy-bytes").asLong()
+                  + ram.path("postcopy-bytes").asLong()
+                  + ram.path("multifd-bytes").asLong())
+          .isEqualTo(transferred);
       save(sink, file);
       qemu.quit();
     }
     assertGuestIsWhole(file);
   }
 
-  /** The connection is cut again and again while RAM comes and is waited for. */
+  /** The connection is cut behind any byte, again and again, while RAM comes and is waited for. */
   @ParameterizedTest
-  @ValueSource(booleans = {false, true})
-  void guestOutlivesLostConnections(boolean preempt) throws Exception {
+  @CsvSource({"false, false", "true, false", "false, true", "true, true"})
+  void guestOutlivesLostConnections(boolean preempt, boolean tcp) throws Exception {
     Path file = Files.createTempDirectory(snapshots, "cut").resolve("vm.mr");
     Path qmp = directory.resolve("qmp");
     List<String> capabilities =
         preempt ? List.of("postcopy-ram", "postcopy-preempt") : List.of("postcopy-ram");
-    Random random = new Random(11);
+    Random random = new Random(SEED + (preempt ? 1 : 0) + (tcp ? 2 : 0));
+    StringBuilder story = new StringBuilder("seed " + SEED);
     try (Daemon daemon = daemon(qmp);
-        QmpConnection sink = QmpConnection.to(qmp);
+        QmpConnection memory = QmpConnection.to(qmp);
+        CuttingNetwork network = new CuttingNetwork(directory, tcp);
         QemuProcess qemu = QemuProcess.start(lab, machine(), directory)) {
-      sink.enableCapabilities(capabilities);
+      memory.enableCapabilities(capabilities);
       qemu.console().awaitFilled();
       qemu.qmp().enableCapabilities(capabilities);
       qemu.qmp()
           .execute(
               "migrate-set-parameters",
               Map.of("max-bandwidth", 20 << 20, "max-postcopy-bandwidth", 10 << 20));
-      migrate(qemu, sink, false);
-      sink.awaitMigration("active");
+      memory.execute("migrate-incoming", Map.of("uri", network.destination()));
+      qemu.qmp().execute("migrate", Map.of("uri", network.source(memory)));
+      memory.awaitMigration("active");
       qemu.qmp().execute("migrate-start-postcopy");
-      sink.awaitMigration("postcopy-active");
+      memory.awaitMigration("postcopy-active");
+      qemu.qmp().awaitMigration("postcopy-active");
       List<Thread> touchers = touch(daemon, 3, preempt ? 2000 : 60);
-      for (int round = 0; round < CUTS; round++) {
-        Thread.sleep(random.nextInt(120));
-        sink.execute("migrate-pause");
-        sink.awaitMigration("postcopy-paused");
+      network.proxy().cutAfter(CuttingNetwork.cutAfter(random, 0, ALL_BYTES, CUTS));
+      for (int number = 1; number <= CUTS; number++) {
         qemu.qmp().awaitMigration("postcopy-paused");
-        String again = "unix:" + directory.resolve("again" + round);
-        sink.execute("migrate-recover", Map.of("uri", again));
-        sink.awaitMigration("postcopy-recover-setup");
-        qemu.qmp().execute("migrate", Map.of("uri", again, "resume", true));
-        sink.awaitMigration("postcopy-active");
+        story.append(", cut at ").append(network.proxy().carried());
+        recover(
+            qemu,
+            memory,
+            network,
+            number == CUTS ? -1 : CuttingNetwork.cutAfter(random, number, ALL_BYTES, CUTS));
       }
-      assertThat(sink.execute("query-migrate").path("ram").path("remaining").asLong()).isPositive();
       qemu.qmp().execute("migrate-set-parameters", Map.of("max-postcopy-bandwidth", 0));
       assertDone(touchers);
-      awaitCompleted(qemu, sink);
-      assertThat(sink.execute("query-migrate").path("ram").path("postcopy-requests").asLong())
-          .isPositive();
-      save(sink, file);
+      awaitCompleted(qemu, memory);
+      JsonNode ram = memory.execute("query-migrate").path("ram");
+      assertThat(ram.path("remaining").asLong(-1)).as("%s", story).isZero();
+      assertThat(ram.path("postcopy-requests").asLong()).as("%s", story).isPositive();
+      save(memory, file);
       qemu.quit();
+    } catch (IOException | TimeoutException e) {
+      throw new AssertionError(story.toString(), e);
     }
+    System.out.println("MemoryE2E: preempt=" + preempt + " tcp=" + tcp + " " + story);
     assertGuestIsWhole(file);
+  }
+
+  /**
+   * Goes on with a guest whose connection was cut.
+   *
+   * @param cutAfter bytes of the new connection; negative: it holds
+   */
+  private static void recover(
+      QemuProcess qemu, QmpConnection memory, CuttingNetwork network, long cutAfter)
+      throws Exception {
+    CuttingNetwork.awaitPaused(memory);
+    memory.execute("migrate-recover", Map.of("uri", network.destination()));
+    memory.awaitMigration("postcopy-recover-setup");
+    String uri = network.source(memory);
+    if (cutAfter >= 0) {
+      network.proxy().cutAfter(cutAfter);
+    }
+    qemu.qmp().execute("migrate", Map.of("uri", uri, "resume", true));
   }
 
   private void migrate(QemuProcess qemu, QmpConnection sink, boolean tcp) throws Exception {

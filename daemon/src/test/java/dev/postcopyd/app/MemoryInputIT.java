@@ -9,6 +9,7 @@ import dev.postcopyd.posix.MemoryMapping;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotOpener;
+import dev.postcopyd.tls.TestCredentials;
 import java.io.ByteArrayOutputStream;
 import java.io.DataOutputStream;
 import java.io.IOException;
@@ -310,6 +311,67 @@ class MemoryInputIT {
           .isEqualTo(HexFormat.of().parseHex(PONG_SWITCHED + HexFormat.of().formatHex(SHUT_BAD)));
     }
     awaitFailure("at byte offset");
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "08 0007 0004 00000010 | a second package stands behind the package",
+        "08 0006 0019 00 06 70632e72616d 00 0000000000000000 0000000000001000 | RAM_DISCARD stands behind",
+        "08 000a 0002 0171 | block 'q' has not been announced",
+        "01 00000003 | is started where it can't be",
+        "04 00000009 05 74696d6572 00000000 00000002 | stands behind the package"
+      })
+  void whatCannotFollowTheSwitchOverIsRefused(String wordsAndMessage) throws Exception {
+    String[] parts = wordsAndMessage.split(" \\| ", 2);
+    Words words = new Words().part().named(3).endOfPart().hex(parts[0]);
+    if (parts[0].startsWith("01")) {
+      words.name("ram").hex("00000000 00000004");
+    }
+    incoming();
+    try (SocketChannel source = connect()) {
+      send(source, Words.switchedOver().build());
+      guest.awaitMigration("postcopy-active");
+      send(source, words.build());
+      assertThat(rest(source))
+          .isEqualTo(HexFormat.of().parseHex(PONG_SWITCHED + HexFormat.of().formatHex(SHUT_BAD)));
+    }
+    awaitFailure(parts[1]);
+  }
+
+  /** A client that has named credentials meanwhile lets nobody else come back. */
+  @Test
+  void recoveryIsEncryptedIfTheClientSaysSo() throws Exception {
+    incoming();
+    try (SocketChannel source = connect()) {
+      send(source, Words.switchedOver().build());
+      guest.awaitMigration("postcopy-active");
+    }
+    guest.awaitMigration("postcopy-paused");
+    Path credentials = new TestCredentials("authority").writeTo(directory.resolve("tls"));
+    guest.execute(
+        "object-add",
+        Map.of(
+            "qom-type",
+            "tls-creds-x509",
+            "id",
+            "tls0",
+            "endpoint",
+            "server",
+            "dir",
+            credentials.toString()));
+    guest.execute("migrate-set-parameters", Map.of("tls-creds", "tls0"));
+    Path again = directory.resolve("again");
+    guest.execute("migrate-recover", Map.of("uri", "unix:" + again));
+    try (SocketChannel stranger = connect(again)) {
+      send(stranger, new Words().hex("08 0009 0000").build());
+      // An alert of TLS's, at most: no message of a return path.
+      byte[] answer = rest(stranger);
+      assertThat(answer.length == 0 || answer[0] != 0).isTrue();
+    }
+    assertThat(daemon.status().wireName()).isEqualTo("postcopy-recover-setup");
+    guest.execute("migrate_cancel");
+    guest.awaitMigration("cancelled");
   }
 
   /**

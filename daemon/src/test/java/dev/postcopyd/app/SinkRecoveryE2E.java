@@ -2,7 +2,7 @@ package dev.postcopyd.app;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import dev.postcopyd.lab.CuttingProxy;
+import dev.postcopyd.lab.CuttingNetwork;
 import dev.postcopyd.lab.GuestConsole;
 import dev.postcopyd.lab.PostcopydProcess;
 import dev.postcopyd.lab.QemuLab;
@@ -15,10 +15,8 @@ import java.nio.file.Path;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
-import java.util.Objects;
 import java.util.Random;
 import java.util.stream.Stream;
-import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -72,58 +70,8 @@ class SinkRecoveryE2E {
     return preempt ? List.of("postcopy-ram", "postcopy-preempt") : List.of("postcopy-ram");
   }
 
-  /** The network, anew for each connection: where the sink listens, and where QEMU goes. */
-  private final class Network implements AutoCloseable {
-    private final boolean tcp;
-    private @Nullable CuttingProxy proxy;
-    private int number;
-
-    Network(boolean tcp) {
-      this.tcp = tcp;
-    }
-
-    /** Where the sink is to listen. */
-    String sink() {
-      number++;
-      return tcp ? "tcp:127.0.0.1:0" : "unix:" + directory.resolve("sink" + number);
-    }
-
-    /** Where the source is to go, once the sink listens. */
-    String source(QmpConnection sink) throws Exception {
-      close();
-      if (tcp) {
-        proxy =
-            CuttingProxy.tcp(
-                sink.execute("query-migrate").path("socket-address").path(0).path("port").asInt());
-      } else {
-        proxy =
-            CuttingProxy.unix(
-                directory.resolve("net" + number), directory.resolve("sink" + number));
-      }
-      return proxy().uri();
-    }
-
-    CuttingProxy proxy() {
-      return Objects.requireNonNull(proxy);
-    }
-
-    @Override
-    public void close() throws IOException {
-      CuttingProxy old = proxy;
-      if (old != null) {
-        old.close();
-      }
-    }
-  }
-
-  /** Also in the middle of a recovery, and of its first words. */
   private static long bytes(Random random, int number) {
-    return switch (number % 4) {
-      case 0 -> 1 + random.nextInt(ALL_BYTES / Math.max(4, CUTS));
-      case 1 -> 1 + random.nextInt(4104);
-      case 2 -> 1 + random.nextInt(ALL_BYTES / Math.max(4, CUTS));
-      default -> 1 + random.nextInt(120);
-    };
+    return CuttingNetwork.cutAfter(random, number, ALL_BYTES, CUTS);
   }
 
   @ParameterizedTest
@@ -133,12 +81,12 @@ class SinkRecoveryE2E {
     Random random = new Random(SEED + (preempt ? 1 : 0) + (tcp ? 2 : 0));
     StringBuilder story = new StringBuilder("seed " + SEED);
     Path qmp = directory.resolve("qmp");
-    try (Daemon daemon =
+    try (Daemon _ =
             Daemon.start(
                 DaemonConfig.of(List.of(dev.postcopyd.control.SocketSpec.parse("unix:" + qmp)))
                     .withGuest(GuestSpec.parse("file:" + file)));
         QmpConnection sink = QmpConnection.to(qmp);
-        Network network = new Network(tcp);
+        CuttingNetwork network = new CuttingNetwork(directory, tcp);
         QemuProcess qemu = QemuProcess.start(lab, MACHINE, directory)) {
       sink.enableCapabilities(capabilities(preempt));
       startPostcopy(qemu, sink, network, preempt);
@@ -146,7 +94,7 @@ class SinkRecoveryE2E {
       for (int number = 1; number <= CUTS; number++) {
         qemu.qmp().awaitMigration("postcopy-paused");
         story.append(", cut at ").append(network.proxy().carried());
-        recover(qemu, sink, daemon, network, number == CUTS ? -1 : bytes(random, number));
+        recover(qemu, sink, network, number == CUTS ? -1 : bytes(random, number));
       }
       sink.awaitMigration("completed");
       qemu.qmp().awaitMigration("completed");
@@ -161,7 +109,8 @@ class SinkRecoveryE2E {
   }
 
   /** The source goes to the sink by way of the network, and is switched over. */
-  private void startPostcopy(QemuProcess qemu, QmpConnection sink, Network network, boolean preempt)
+  private void startPostcopy(
+      QemuProcess qemu, QmpConnection sink, CuttingNetwork network, boolean preempt)
       throws Exception {
     qemu.console().awaitFilled();
     qemu.qmp().enableCapabilities(capabilities(preempt));
@@ -169,7 +118,7 @@ class SinkRecoveryE2E {
         .execute(
             "migrate-set-parameters",
             Map.of("max-bandwidth", 20 << 20, "max-postcopy-bandwidth", 30 << 20));
-    sink.execute("migrate-incoming", Map.of("uri", network.sink()));
+    sink.execute("migrate-incoming", Map.of("uri", network.destination()));
     qemu.qmp().execute("migrate", Map.of("uri", network.source(sink)));
     sink.awaitMigration("active");
     qemu.console().write(500);
@@ -182,19 +131,10 @@ class SinkRecoveryE2E {
    * @param cutAfter bytes of the new connection; negative: it holds
    */
   private static void recover(
-      QemuProcess qemu, QmpConnection sink, Daemon daemon, Network network, long cutAfter)
+      QemuProcess qemu, QmpConnection sink, CuttingNetwork network, long cutAfter)
       throws Exception {
-    // A break within a recovery has events of its own: what counts is where it is now.
-    long deadline = System.nanoTime() + 20_000_000_000L;
-    while (!daemon.status().wireName().equals("postcopy-paused") && System.nanoTime() < deadline) {
-      // A recovery whose source never came waits for it.
-      if (daemon.status().wireName().equals("postcopy-recover")) {
-        sink.execute("migrate-pause");
-      }
-      Thread.sleep(5);
-    }
-    assertThat(daemon.status().wireName()).isEqualTo("postcopy-paused");
-    sink.execute("migrate-recover", Map.of("uri", network.sink()));
+    CuttingNetwork.awaitPaused(sink);
+    sink.execute("migrate-recover", Map.of("uri", network.destination()));
     sink.awaitMigration("postcopy-recover-setup");
     String uri = network.source(sink);
     if (cutAfter >= 0) {
@@ -215,7 +155,7 @@ class SinkRecoveryE2E {
     StringBuilder story = new StringBuilder("seed " + SEED);
     try (QemuProcess qemu = QemuProcess.start(lab, MACHINE, directory)) {
       try (PostcopydProcess killed = PostcopydProcess.runIn(lab, own, "--guest", "file:" + file);
-          Network network = new Network(false)) {
+          CuttingNetwork network = new CuttingNetwork(directory, false)) {
         killed.qmp().enableCapabilities(List.of());
         startPostcopy(qemu, killed.qmp(), network, false);
         sleep(random, story);

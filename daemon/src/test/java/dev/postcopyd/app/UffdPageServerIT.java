@@ -117,8 +117,13 @@ class UffdPageServerIT {
     guests().execute("migrate-incoming", Map.of("uri", uri));
     try (UffdGuest guest = guest(memory.split(" "))) {
       serve();
+      guests().awaitMigration("postcopy-active");
       assertRight(guest);
       source().awaitMigration("completed");
+      JsonNode ram = guests().execute("query-migrate").path("ram");
+      assertThat(ram.path("total").asLong()).isEqualTo(BYTES);
+      assertThat(ram.path("transferred").asLong()).isGreaterThan(ram.path("normal-bytes").asLong());
+      assertThat(ram.path("postcopy-bytes").asLong()).isPositive();
     }
   }
 

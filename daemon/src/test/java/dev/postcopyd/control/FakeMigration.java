@@ -118,7 +118,8 @@ final class FakeMigration implements MigrationControl {
   }
 
   @Override
-  public void recover(String uri, NamedDescriptors descriptors) throws QmpException {
+  public void recover(String uri, MigrationSettings.View settings, NamedDescriptors descriptors)
+      throws QmpException {
     throw new QmpException("Migrate recover can only be run when postcopy is paused.");
   }
 

@@ -16,16 +16,16 @@ import java.util.SortedSet;
 import java.util.TreeSet;
 
 /** Streams to be cut: recorded ones, one of postcopy that is made here, and where to cut. */
-final class GoldenStreams {
-  static final String BLOCK = "pc.ram";
-  static final int PAGES = 64;
-  static final int PAGE_BYTES = 4096;
-  static final int RAM_SECTION = 2;
+public final class GoldenStreams {
+  public static final String BLOCK = "pc.ram";
+  public static final int PAGES = 64;
+  public static final int PAGE_BYTES = 4096;
+  public static final int RAM_SECTION = 2;
 
   private GoldenStreams() {}
 
   /** As recorded from QEMU 10.0.2, but that the source waits for an answer. */
-  static byte[] withReturnPath(String name) throws IOException {
+  public static byte[] withReturnPath(String name) throws IOException {
     byte[] stream;
     try (InputStream in =
         GoldenStreams.class.getResourceAsStream(
@@ -42,12 +42,12 @@ final class GoldenStreams {
   }
 
   /** Whether the guest's page is all zero. */
-  static boolean isZero(int page) {
+  public static boolean isZero(int page) {
     return page % 5 == 0;
   }
 
   /** What the guest's page holds when it is switched over. */
-  static byte[] page(int page) {
+  public static byte[] page(int page) {
     byte[] bytes = new byte[PAGE_BYTES];
     if (!isZero(page)) {
       new Random(page).nextBytes(bytes);
@@ -56,7 +56,7 @@ final class GoldenStreams {
   }
 
   /** Pages as QEMU sends them. */
-  static void pages(StreamEncoder out, List<Integer> pages) {
+  public static void pages(StreamEncoder out, List<Integer> pages) {
     boolean same = false;
     for (int page : pages) {
       StreamEncoder _ =
@@ -77,7 +77,7 @@ final class GoldenStreams {
   }
 
   /** A postcopy migration of a small guest: half of it before the switch, some of that in vain. */
-  static byte[] postcopy() {
+  public static byte[] postcopy() {
     StreamEncoder out =
         new StreamEncoder()
             .header()
@@ -141,7 +141,7 @@ final class GoldenStreams {
   }
 
   /** Behind which byte the package of {@link #postcopy} ends. */
-  static int switchedAt(byte[] postcopy) {
+  public static int switchedAt(byte[] postcopy) {
     byte[] run = {8, 0, 5, 0, 0};
     for (int at = 0; ; at++) {
       if (java.util.Arrays.equals(postcopy, at, at + run.length, run, 0, run.length)) {
@@ -154,7 +154,7 @@ final class GoldenStreams {
    * Every boundary between two records, of sections and of pages, as far as sections have a length;
    * every 4 KiB, and every one of the last bytes.
    */
-  static SortedSet<Integer> cuts(byte[] stream) {
+  public static SortedSet<Integer> cuts(byte[] stream) {
     SortedSet<Integer> cuts = new TreeSet<>();
     for (int at = 0; at < stream.length; at += PAGE_BYTES) {
       cuts.add(at);

@@ -192,6 +192,11 @@ class MainStreamTest {
     Words.machine().ramOf(1L << 50, "r", 1L << 50).refused("is not possible");
     Words.machine().ramOf(-0x1000L, "r", 0x2000).refused("is not possible");
     Words.machine().ramOf(0x4000, "r", 0x2000).name("r").word(0x2000).refused("'r' of 8192");
+    Words many = Words.machine().ramOf(0x1000L * 4097, "r", 0x1000);
+    for (int i = 0; i < 4096; i++) {
+      many.name("r" + i).word(0x1000);
+    }
+    many.refused("'r4095' of 4096 bytes does not fit");
     Words.machine().section(1, 2, "ram", 3).refused("is not supported");
     started().section(1, 3, "ram", 4).refused("is not supported");
     started().section(1, 2, "other", 1).refused("where it can't be");
@@ -236,6 +241,21 @@ class MainStreamTest {
         .end(2)
         .command(6, discard)
         .goesOn();
+    for (byte[] beyond :
+        new byte[][] {
+          {0, 1, 'r', 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0x20, 0},
+          {0, 1, 'r', 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0x10, 0},
+          {0, 1, 'r', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+          {0, 1, 'r', 0, -1, -1, -1, -1, -1, -1, -16, 0, 0, 0, 0, 0, 0, 0, 0x10, 0}
+        }) {
+      Words.machine()
+          .command(1)
+          .command(3, advise)
+          .ramOf(0x2000, "r", 0x2000)
+          .end(2)
+          .command(6, beyond)
+          .refused("of block 'r', which has 0x2000 bytes");
+    }
     started().command(3, advise).refused("too late");
     started().command(6, discard).refused("RAM_DISCARD without postcopy");
     started().command(4).refused("outside of a package");

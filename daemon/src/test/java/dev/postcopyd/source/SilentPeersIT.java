@@ -3,6 +3,7 @@ package dev.postcopyd.source;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.postcopyd.page.RamBlockTable;
+import dev.postcopyd.sink.GoldenStreams;
 import java.io.IOException;
 import java.io.InputStream;
 import java.net.StandardProtocolFamily;
@@ -28,7 +29,7 @@ class SilentPeersIT {
 
   @TempDir Path directory;
 
-  private final CompletableFuture<String> outcome = new CompletableFuture<>();
+  private volatile CompletableFuture<String> outcome = new CompletableFuture<>();
 
   private final class Owner implements SourceSession.Owner {
     @Override
@@ -122,6 +123,30 @@ class SilentPeersIT {
     }
     // A few may be the JVM's own by now.
     assertThat(descriptors()).isLessThan(before + 10);
+  }
+
+  /** One that takes the place of a source that comes back, and says no more, leaves it again. */
+  @Test
+  @Timeout(value = 30, unit = TimeUnit.SECONDS)
+  void placeOfARecoveryIsNotTakenForEver() throws Exception {
+    byte[] stream = GoldenStreams.postcopy();
+    SourceAddress address = new SourceAddress.Unix(directory.resolve("mig"));
+    SourceSession first = session();
+    try (SocketChannel source =
+        connect(java.util.Arrays.copyOf(stream, GoldenStreams.switchedAt(stream)))) {
+      assertThat(source.read(ByteBuffer.allocate(1))).isPositive();
+    }
+    assertThat(outcome.get()).startsWith("lost: ");
+    first.close();
+    outcome = new CompletableFuture<>();
+    try (SourceSession second = first.next(address.open())) {
+      second.beginWithin(BEGINNING_NANOS);
+      second.start();
+      try (SocketChannel peer = connect((byte) 8, (byte) 0)) {
+        assertThat(outcome.get()).startsWith("lost: ").contains("nothing has come for");
+        assertThat(peer.read(ByteBuffer.allocate(1))).isNegative();
+      }
+    }
   }
 
   /** One that begins a migration and does not go on ends it: it has the place of a real one. */

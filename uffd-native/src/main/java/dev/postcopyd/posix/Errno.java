@@ -46,6 +46,7 @@ public final class Errno {
   public static final int ENOTCONN = 107;
   public static final int ETIMEDOUT = 110;
   public static final int ECONNREFUSED = 111;
+  public static final int EHOSTUNREACH = 113;
   public static final int EINPROGRESS = 115;
   public static final int ECANCELED = 125;
   public static final int EHWPOISON = 133;

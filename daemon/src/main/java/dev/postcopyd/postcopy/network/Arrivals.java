@@ -4,6 +4,7 @@ import dev.postcopyd.page.PageSet;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.stream.StreamFormat;
+import java.io.IOException;
 import java.util.concurrent.atomic.LongAdder;
 
 /**
@@ -16,10 +17,37 @@ public final class Arrivals {
   private final PageSet pages;
   private final LongAdder dataPages = new LongAdder();
   private final LongAdder zeroPages = new LongAdder();
+  private final DataLimit limit;
+
+  /** Pages that had data before the guest was switched over and came again. */
+  private volatile long repeatedPages;
 
   public Arrivals(RamBlockTable table) {
+    this(table, DataLimit.NONE);
+  }
+
+  /**
+   * @param limit how much data there may be
+   */
+  public Arrivals(RamBlockTable table, DataLimit limit) {
     this.table = table;
     this.pages = new PageSet(table);
+    this.limit = limit;
+  }
+
+  /** Refuses more data than there may be, of a guest that has not been switched over. */
+  void requireRoom(long storedPages) throws IOException {
+    limit.require(storedPages);
+  }
+
+  /** From now on each page comes once. */
+  void switchedOver(long storedPages) {
+    repeatedPages = dataPages.sum() - storedPages;
+  }
+
+  /** The same as {@link #requireRoom}, from then on. */
+  void requireRoomAfterSwitch() throws IOException {
+    limit.require(dataPages.sum() - repeatedPages);
   }
 
   public RamBlockTable table() {

@@ -81,7 +81,9 @@ public final class PrecopyMemory implements ArrivingPages {
   }
 
   @Override
-  public void data(RamBlock block, long offsetBytes, int pageCount, long address, int strideBytes) {
+  public void data(RamBlock block, long offsetBytes, int pageCount, long address, int strideBytes)
+      throws IOException {
+    arrivals.requireRoom(written.count());
     long to = memory.get(block.index()).address() + offsetBytes;
     long page = block.pageIndexAt(offsetBytes);
     if (strideBytes == PAGE_BYTES) {
@@ -146,6 +148,7 @@ public final class PrecopyMemory implements ArrivingPages {
 
   /** Tells the engine, before any fault, what is in this memory, which is the guest's. */
   public void tell(PostcopyEngine engine) {
+    arrivals.switchedOver(written.count());
     PageSet pages = arrivals.pages();
     for (RamBlock block : arrivals.table().blocks()) {
       long page = pages.next(block.firstPageIndex(), block.endPageIndex());

@@ -43,10 +43,10 @@ public final class SourcePages implements PostcopyPageHandler, ArrivingPages {
   /** Whoever waits for one of them waits for all. */
   private static final int MAX_ZERO_RUN_PAGES = 512;
 
-  /** How long nothing comes of what was asked for on a connection that has said nothing so far. */
-  private static final long SILENT_NANOS = TimeUnit.SECONDS.toNanos(2);
+  /** How long a connection may take to be seen that has been announced. */
+  private static final long UNSEEN_NANOS = TimeUnit.SECONDS.toNanos(2);
 
-  /** The same for one that brings pages; a network that loses this much has lost the connection. */
+  /** How long nothing comes of what was asked for; a network that loses this much is broken. */
   private static final long OPEN_NANOS = TimeUnit.SECONDS.toNanos(60);
 
   private static final long LOOK_NANOS = TimeUnit.MILLISECONDS.toNanos(2);
@@ -220,6 +220,9 @@ public final class SourcePages implements PostcopyPageHandler, ArrivingPages {
     PostcopyEngine to = engine();
     long first = block.pageIndexAt(offsetBytes);
     arrivals.countData(pageCount);
+    if (earlier == null) {
+      arrivals.requireRoomAfterSwitch();
+    }
     boolean unasked = false;
     for (int i = 0; i < pageCount; i++) {
       long page = first + i;
@@ -318,7 +321,7 @@ public final class SourcePages implements PostcopyPageHandler, ArrivingPages {
         throw new IOException("the connection is lost");
       }
       if (System.nanoTime() - quietSince > patience) {
-        if (patience == OPEN_NANOS) {
+        if (channel.get() == UrgentChannel.OPEN || (announced && patience == OPEN_NANOS)) {
           throw new IOException(
               before
                   + " pages that the guest waits for have not come on the connection for urgent pages, and never will");
@@ -342,10 +345,11 @@ public final class SourcePages implements PostcopyPageHandler, ArrivingPages {
   /** How long pages on their way are waited for, when nothing comes. */
   private static long patienceNanos(UrgentChannel channel, boolean announced) {
     return switch (channel) {
-      case OPEN -> OPEN_NANOS;
-      case SILENT -> announced ? OPEN_NANOS : SILENT_NANOS;
+      // A silent one may be a stranger's, or still bring what a slow network holds: a page of zeros
+      // in the place of that would be worse than waiting.
+      case OPEN, SILENT -> OPEN_NANOS;
       // One that has just been accepted is not seen yet.
-      case NONE -> announced ? SILENT_NANOS : 10 * LOOK_NANOS;
+      case NONE -> announced ? UNSEEN_NANOS : 10 * LOOK_NANOS;
       case ENDED -> 0;
     };
   }

@@ -180,6 +180,41 @@ class SourcePagesTest {
     assertThat(failures).isEmpty();
   }
 
+  /** What a slow network still holds on a connection that has not said anything is no zero page. */
+  @Test
+  void silentConnectionIsWaitedForToo() throws Exception {
+    engine.fault(block, 7, 1, 0);
+    Thread urgent =
+        Thread.ofPlatform()
+            .start(() -> {
+              try {
+                Thread.sleep(2_500);
+                come(7, 1);
+              } catch (IOException | InterruptedException e) {
+                failures.add(e.toString());
+              }
+            });
+    pages.finish(() -> UrgentChannel.SILENT, false, () -> false);
+    urgent.join();
+    assertThat(zeros).hasValue(PAGES - 1);
+    assertThat(failures).isEmpty();
+  }
+
+  /** More data than there may be is refused; zero pages cost nothing. */
+  @Test
+  void dataHasALimit() throws IOException {
+    Arrivals few = new Arrivals(arrivals.table(), new DataLimit(10, "there is no more"));
+    pages = new SourcePages(few, null);
+    engine = newEngine();
+    pages.deliverTo(engine);
+    few.switchedOver(0);
+    pages.zero(block, 0, 300);
+    come(300, 10);
+    assertThatThrownBy(() -> come(310, 1))
+        .isInstanceOf(IOException.class)
+        .hasMessageContaining("11 pages with data, and there is no more");
+  }
+
   @Test
   void endOfTheConnectionEndsTheWaiting() {
     engine.fault(block, 7, 1, 0);
