@@ -9,12 +9,15 @@ import dev.postcopyd.stream.StreamFormatException;
 import dev.postcopyd.stream.StreamRecord.Command;
 import java.io.IOException;
 import java.util.Arrays;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * What a source commands on the main channel, and whether it may do so where it does. Used by the
  * thread of the main channel.
  */
 final class StreamCommands {
+  private static final Logger log = LoggerFactory.getLogger(StreamCommands.class);
   private static final int COMMAND_HEAD_BYTES = 5;
 
   /** LISTEN, which begins a package. */
@@ -72,7 +75,7 @@ final class StreamCommands {
     }
     switch (stream.decoder().postcopyCommand(command)) {
       case PostcopyCommand.OpenReturnPath _ -> path.open();
-      case PostcopyCommand.Ping ping -> path.send(new ReturnPathMessage.Pong(ping.value()));
+      case PostcopyCommand.Ping ping -> pong(ping.value(), path);
       case PostcopyCommand.Advise advise -> advise(advise, start);
       case PostcopyCommand.Discard discard -> discard(discard, start);
       case PostcopyCommand.Packaged packaged -> packaged(packaged.lengthBytes(), path, start);
@@ -89,6 +92,18 @@ final class StreamCommands {
       case PostcopyCommand.Listen _, PostcopyCommand.Run _ ->
           throw new StreamFormatException(
               "command " + command.id() + " stands outside of a package", start);
+    }
+  }
+
+  /**
+   * Whoever has gone can't be answered. What he has sent before still counts: it may be the package
+   * with the devices, behind which his guest is ours.
+   */
+  private static void pong(int value, ReturnPath path) {
+    try {
+      path.send(new ReturnPathMessage.Pong(value));
+    } catch (IOException e) {
+      log.debug("the source has gone", e);
     }
   }
 
@@ -183,7 +198,7 @@ final class StreamCommands {
     stream.switchedOver();
     switchedOver = true;
     if (pong >= 0) {
-      path.send(new ReturnPathMessage.Pong(pong));
+      pong(pong, path);
     }
   }
 

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.postcopyd.page.RamBlockTable;
+import dev.postcopyd.sink.GoldenStreams;
 import dev.postcopyd.stream.ChannelEndedException;
 import dev.postcopyd.stream.StreamFormatException;
 import java.io.ByteArrayOutputStream;
@@ -271,6 +272,20 @@ class MainStreamTest {
     started().command(7, (byte) 0xff, (byte) 0xff, (byte) 0xff, (byte) 0xff).refused("too large");
     started().part(0, 0).refused("ends without device state");
     Words.machine().section(4, 7, "early", 1).goesOn();
+  }
+
+  /** A source that has gone before it was answered has sent its guest all the same. */
+  @Test
+  void whatWasSentCountsAlsoIfNobodyHearsTheAnswer() throws IOException {
+    RecordingReceiver receiver = new RecordingReceiver();
+    ReadStream.main(
+        GoldenStreams.postcopy(),
+        4099,
+        receiver,
+        _ -> {
+          throw new IOException("gone");
+        });
+    assertThat(receiver.devices).isNotNull();
   }
 
   @Test

@@ -49,6 +49,18 @@ final class ReadStream {
    */
   static byte[] main(byte[] bytes, int pieceBytes, RecordingReceiver receiver) throws IOException {
     ByteArrayOutputStream answers = new ByteArrayOutputStream();
+    main(
+        bytes,
+        pieceBytes,
+        receiver,
+        message -> answers.writeBytes(message.toArray(ValueLayout.JAVA_BYTE)));
+    return answers.toByteArray();
+  }
+
+  /** The same, with somebody else to answer. */
+  static void main(
+      byte[] bytes, int pieceBytes, RecordingReceiver receiver, ReturnPath.Sender answers)
+      throws IOException {
     MultifdBarrier barrier = new MultifdBarrier(0);
     // What would wait for other channels is refused.
     barrier.breakWith("there are no other channels");
@@ -57,11 +69,8 @@ final class ReadStream {
           new ChannelInput(feed(bytes, pieceBytes), channel.exchange(null, 0, 0), channel);
       MainStream stream = new MainStream(receiver, barrier, NOBODY, in, channel);
       stream.readHeader();
-      stream.read(
-          new ReturnPath(message -> answers.writeBytes(message.toArray(ValueLayout.JAVA_BYTE))),
-          nanos -> true);
+      stream.read(new ReturnPath(answers), nanos -> true);
     }
-    return answers.toByteArray();
   }
 
   /** Reads a multifd channel to its end; answers how often it would have waited. */
