@@ -6,6 +6,7 @@
 //   handover.c  the message that Firecracker sends
 //   work.c      threads that touch, write and remove, and how long each touch took
 //   changes.c   fork, mremap, munmap
+//   stamps.c    writes with numbers, and pauses for snapshots, so that a snapshot can be proved to be of one moment
 //   commands.c  one thing at a time, told by lines on standard input
 //   hostile.c   messages and behaviour that must not be served
 //   latency.c   a histogram
@@ -113,6 +114,9 @@ struct options {
     uint64_t hold_millis;
     int timeout_seconds;
     uint64_t features;
+    bool stamps;
+    const char *expected_stamps;
+    const char *pause_answer; // other than to pause: mute, error, remove
     const char *hostile;
     double storm_seconds;
 };
@@ -215,6 +219,10 @@ void remap_piece(struct region *r, unsigned piece);
 void unmap_piece(struct region *r, unsigned piece);
 void change_mappings(void);
 extern uint64_t forks_done, remaps_done, unmaps_done;
+
+// stamps.c
+void work_with_stamps(void);
+void check_expected_stamps(const char *path);
 
 // commands.c
 void obey_commands(void);

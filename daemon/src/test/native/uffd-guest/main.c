@@ -56,6 +56,10 @@ static const char help[] =
     "  --pause-us N      between two touches of a thread\n"
     "  --write PERCENT   of touched pages are written to\n"
     "  --remove PERCENT  of touched pages are removed (DONTNEED; shared memory: MADV_REMOVE)\n"
+    "  --stamps          for --seconds: every write has a number that grows over all threads; obey pauses for\n"
+    "                    snapshots, with what every page holds then for the state of the devices\n"
+    "  --expect-stamps FILE   every page holds what such a state says\n"
+    "  --pause-answer mute|error|remove   say nothing; that it can't be; give memory back right afterwards\n"
     "  --remove-pages N  so many at once (default 1)\n"
     "  --forks N, --remaps N, --unmaps N           afterwards: a child checks all; a 16th moves; a 16th goes\n"
     "  --wait-for-line   say 'primed' when the memory is there, and hand it over after a line on standard input\n"
@@ -187,7 +191,7 @@ static void set_pins(const char *value) {
 enum {
     REGION = 1000, PASS_MEMFDS, PRIME, FILE_, FILL, NO_VERIFY, VERIFY_REST, ORDER, SEED, THREADS, ALL_SHARE, PIN, TOUCHES,
     SECONDS, PAUSE, WRITE, REMOVE, REMOVE_PAGES, FORKS, REMAPS, UNMAPS, WAIT_FOR_LINE, DELAY, HOLD, EVENTS, BLOCKING,
-    CLOSE_UFFD, TIMEOUT, COMMANDS, HOSTILE, STORM, HELP
+    CLOSE_UFFD, TIMEOUT, COMMANDS, HOSTILE, STORM, STAMPS, EXPECT_STAMPS, PAUSE_ANSWER, HELP
 };
 
 static const struct option long_options[] = {
@@ -220,6 +224,9 @@ static const struct option long_options[] = {
     {"close-uffd", no_argument, NULL, CLOSE_UFFD},
     {"timeout", required_argument, NULL, TIMEOUT},
     {"commands", no_argument, NULL, COMMANDS},
+    {"stamps", no_argument, NULL, STAMPS},
+    {"expect-stamps", required_argument, NULL, EXPECT_STAMPS},
+    {"pause-answer", required_argument, NULL, PAUSE_ANSWER},
     {"hostile", required_argument, NULL, HOSTILE},
     {"storm-seconds", required_argument, NULL, STORM},
     {"help", no_argument, NULL, HELP},
@@ -265,6 +272,9 @@ static void set_option(int option, const char *value) {
         case CLOSE_UFFD: options.close_uffd = true; break;
         case TIMEOUT: options.timeout_seconds = (int)number(value); break;
         case COMMANDS: options.commands = true; break;
+        case STAMPS: options.stamps = true; break;
+        case EXPECT_STAMPS: options.expected_stamps = value; break;
+        case PAUSE_ANSWER: options.pause_answer = value; break;
         case HOSTILE: options.hostile = value; break;
         case STORM: options.storm_seconds = decimal(value); break;
         case HELP: show_help(); exit(EXIT_RIGHT);
@@ -309,6 +319,14 @@ static int be_a_guest(void) {
     sleep_nanos(options.delay_millis * 1000000);
     if (options.commands) {
         obey_commands();
+        return verdict();
+    }
+    if (options.stamps) {
+        work_with_stamps();
+        return verdict();
+    }
+    if (options.expected_stamps != NULL) {
+        check_expected_stamps(options.expected_stamps);
         return verdict();
     }
     work();

@@ -57,11 +57,12 @@ class ArchitectureTest {
       postcopy.network    -> postcopy, page, source, stream, posix
       handover            -> page, posix, uffd, postcopy.uffd, qmp.codec
       loader              -> postcopy, page, metrics
-      incoming            -> tls, source, sink, handover, loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, postcopy.network, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
+      incoming            -> tls, source, sink, outgoing.background, handover, loader, postcopy, postcopy.uffd, postcopy.memory, postcopy.mappedram, postcopy.migration, postcopy.network, workingset, snapshot, stream, guest, fds, page, metrics, posix, uffd
+      outgoing.background -> outgoing, postcopy, postcopy.uffd, snapshot, guest, page, metrics, posix, uffd, uffd.abi
       outgoing            -> loader, postcopy, snapshot, guest, fds, page, metrics, posix
       source              -> page, stream, posix, tls
       sink                -> page, stream, posix, snapshot, source, outgoing
-      control             -> tls, source, sink, loader, incoming, outgoing, postcopy, guest, monitor, workingset, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
+      control             -> tls, source, sink, loader, incoming, outgoing, outgoing.background, postcopy, guest, monitor, workingset, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
       view                -> incoming, loader, postcopy, metrics, qmp.codec
       app                 -> *
       cli                 -> app, control, guest, sink, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, qmp.schema, metrics

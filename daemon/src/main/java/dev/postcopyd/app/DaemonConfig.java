@@ -2,6 +2,7 @@ package dev.postcopyd.app;
 
 import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.incoming.PageHandlerFactory;
+import dev.postcopyd.outgoing.background.BackgroundSave;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
@@ -25,6 +26,7 @@ import java.util.UUID;
  * @param workingSet where the working sets of snapshots are kept
  * @param handlers picks the page handler of a load
  * @param snapshotDir below which snapshots have to be that are named by their path
+ * @param snapshotBufferBytes how much a background snapshot may have copied and not written
  * @param name what query-name answers
  * @param uuid what query-uuid answers
  */
@@ -38,6 +40,7 @@ public record DaemonConfig(
     WorkingSetChoice workingSet,
     PageHandlerFactory handlers,
     Optional<Path> snapshotDir,
+    long snapshotBufferBytes,
     Optional<String> name,
     UUID uuid) {
   private static final int MOST_EAGER_THREADS = 4;
@@ -60,6 +63,7 @@ public record DaemonConfig(
         WorkingSetChoice.BESIDE,
         DaemonConfig::readSnapshot,
         Optional.empty(),
+        BackgroundSave.DEFAULT_BUFFER_BYTES,
         Optional.empty(),
         new UUID(0, 0));
   }
@@ -93,6 +97,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
+        snapshotBufferBytes,
         name,
         uuid);
   }
@@ -108,6 +113,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
+        snapshotBufferBytes,
         name,
         uuid);
   }
@@ -123,6 +129,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
+        snapshotBufferBytes,
         name,
         uuid);
   }
@@ -138,6 +145,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
+        snapshotBufferBytes,
         name,
         uuid);
   }
@@ -153,6 +161,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
+        snapshotBufferBytes,
         name,
         uuid);
   }
@@ -168,6 +177,7 @@ public record DaemonConfig(
         choice,
         handlers,
         snapshotDir,
+        snapshotBufferBytes,
         name,
         uuid);
   }
@@ -183,6 +193,7 @@ public record DaemonConfig(
         workingSet,
         factory,
         snapshotDir,
+        snapshotBufferBytes,
         name,
         uuid);
   }
@@ -198,6 +209,23 @@ public record DaemonConfig(
         workingSet,
         handlers,
         directory,
+        snapshotBufferBytes,
+        name,
+        uuid);
+  }
+
+  public DaemonConfig withSnapshotBuffer(long bytes) {
+    return new DaemonConfig(
+        qmp,
+        guest,
+        incoming,
+        http,
+        exitOnError,
+        eagerThreads,
+        workingSet,
+        handlers,
+        snapshotDir,
+        bytes,
         name,
         uuid);
   }
@@ -213,6 +241,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
+        snapshotBufferBytes,
         newName,
         newUuid);
   }

@@ -18,7 +18,9 @@ import dev.postcopyd.loader.Loader;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.metrics.Readiness;
 import dev.postcopyd.monitor.QemuMonitor;
+import dev.postcopyd.outgoing.background.LocalTrackedGuest;
 import dev.postcopyd.qmp.schema.HonouredCapabilities;
+import dev.postcopyd.qmp.schema.MigrationCapabilityRules;
 import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -84,8 +86,7 @@ final class GuestParts implements AutoCloseable {
   private MigrationSettings newSettings() {
     return switch (config.guest()) {
       case GuestSpec.Memory _ ->
-          new MigrationSettings(
-              HonouredCapabilities.MEMORY_GUEST, () -> selfTest.trouble().orElse(null));
+          new MigrationSettings(HonouredCapabilities.MEMORY_GUEST, new OwnMemorySupport());
       // The userfaultfd is on the other side.
       case GuestSpec.Stream _ ->
           new MigrationSettings(HonouredCapabilities.STREAM_GUEST, () -> null);
@@ -96,6 +97,24 @@ final class GuestParts implements AutoCloseable {
       // QEMU judges.
       case GuestSpec.Qemu _ -> new MigrationSettings(HonouredCapabilities.all("qemu"), () -> null);
     };
+  }
+
+  /** What this host can do for memory of the daemon's own. */
+  private final class OwnMemorySupport implements MigrationCapabilityRules.HostSupport {
+    @Override
+    public @Nullable String postcopyTrouble() {
+      return selfTest.trouble().orElse(null);
+    }
+
+    @Override
+    public @Nullable String writeTrackingTrouble() {
+      try {
+        LocalTrackedGuest.checkAvailable();
+        return null;
+      } catch (IOException e) {
+        return e.getMessage();
+      }
+    }
   }
 
   /** What stands in a directory that the command line names. */

@@ -3,6 +3,7 @@ package dev.postcopyd.app;
 import dev.postcopyd.control.CommandTable;
 import dev.postcopyd.control.EventSink;
 import dev.postcopyd.control.HandedOverMigrations;
+import dev.postcopyd.control.HandedOverSaves;
 import dev.postcopyd.control.TlsObjects;
 import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.handover.DescriptorKeeper;
@@ -37,6 +38,7 @@ final class HandedOverParts implements AutoCloseable {
   private final Map<String, Integer> kept;
   private final Optional<ServiceSupervisor> manager;
   private final HandedOverGuests guests;
+  private final HandedOverSaves saves;
   private final HandedOverMigrations migrations;
   private @Nullable HandoverListener listener;
 
@@ -89,13 +91,17 @@ final class HandedOverParts implements AutoCloseable {
             new Reports(HandedOverMigrations.reportingTo(events, parts.settings()), notices));
     manager.ifPresent(found -> found.alreadyKept(kept.keySet()));
     guests.reserve(kept.keySet());
+    saves =
+        HandedOverSaves.reportingTo(
+            events, parts.settings(), guests, metrics, config.snapshotBufferBytes());
     migrations =
         new HandedOverMigrations(
             guests,
             fdSets,
             opener,
             tls,
-            GuestParts.tls(spec.tls(), TlsCredentials.Endpoint.SERVER));
+            GuestParts.tls(spec.tls(), TlsCredentials.Endpoint.SERVER),
+            saves);
   }
 
   HandedOverMigrations migrations() {
@@ -148,6 +154,7 @@ final class HandedOverParts implements AutoCloseable {
     if (listening != null) {
       listening.close();
     }
+    saves.close();
     guests.close();
   }
 }

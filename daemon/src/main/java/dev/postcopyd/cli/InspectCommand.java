@@ -1,11 +1,15 @@
 package dev.postcopyd.cli;
 
 import dev.postcopyd.snapshot.SnapshotReport;
+import dev.postcopyd.snapshot.VmmState;
 import dev.postcopyd.workingset.WorkingSetReport;
 import java.io.IOException;
 import java.io.PrintWriter;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Optional;
 import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
@@ -26,13 +30,36 @@ final class InspectCommand implements Callable<Integer> {
   @Option(names = "--json", description = "Prints one JSON object, sizes and offsets in bytes.")
   private boolean json;
 
+  @Option(
+      names = "--vmm-state",
+      paramLabel = "FILE",
+      description = {
+        "Writes the state that a VMM, which is no QEMU, gave for its background snapshot to FILE,",
+        "byte for byte, in place of a report."
+      })
+  private @Nullable Path vmmState;
+
   @Spec private CommandSpec spec = CommandSpec.create();
 
   @Override
   public Integer call() throws IOException {
+    if (vmmState != null) {
+      return writeVmmState(vmmState);
+    }
     PrintWriter out = spec.commandLine().getOut();
     out.println(WorkingSetReport.isWorkingSet(snapshot.path()) ? ofWorkingSet() : ofSnapshot());
     out.flush();
+    return ExitCodes.OK;
+  }
+
+  private int writeVmmState(Path file) throws IOException {
+    byte[] state =
+        snapshot.use(opened ->
+            opened
+                .machineState()
+                .flatMap(VmmState::of)
+                .orElseThrow(() -> new IOException(snapshot.path() + " holds no state of a VMM")));
+    Files.write(file, state);
     return ExitCodes.OK;
   }
 

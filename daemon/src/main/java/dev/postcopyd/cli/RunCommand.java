@@ -141,6 +141,17 @@ final class RunCommand implements Callable<Integer> {
       })
   private @Nullable Path snapshotDir;
 
+  @Option(
+      names = "--snapshot-buffer",
+      paramLabel = "SIZE",
+      defaultValue = "256M",
+      description = {
+        "How much of a guest a background snapshot may have copied and not written yet; guests that",
+        "write to their memory wait when it is full. With K, M or G; at least 8M (default:"
+            + " ${DEFAULT-VALUE})."
+      })
+  private String snapshotBuffer = "256M";
+
   @Option(names = "--name", paramLabel = "NAME", description = "What query-name answers.")
   private @Nullable String name;
 
@@ -168,6 +179,8 @@ final class RunCommand implements Callable<Integer> {
   private @Nullable Path pidfile;
 
   @Spec private @Nullable CommandSpec spec;
+
+  private static final long MOST_BUFFER_BYTES = 64L << 30;
 
   /** The names are what users type. */
   enum LogFormat {
@@ -214,6 +227,7 @@ final class RunCommand implements Callable<Integer> {
           .withWorkingSet(
               workingSet == null ? WorkingSetChoice.BESIDE : WorkingSetChoice.parse(workingSet))
           .withSnapshotDir(Optional.ofNullable(snapshotDir))
+          .withSnapshotBuffer(size("--snapshot-buffer", snapshotBuffer, 8L << 20))
           .withIdentity(Optional.ofNullable(name), uuid);
     } catch (IllegalArgumentException e) {
       throw usage(String.valueOf(e.getMessage()));
@@ -235,6 +249,24 @@ final class RunCommand implements Callable<Integer> {
       return qemu.meetingIn(migrationDir);
     }
     throw new IllegalArgumentException("--migration-dir is for --guest qemu:MONITOR");
+  }
+
+  private static long size(String option, String text, long least) {
+    int digits = 0;
+    while (digits < text.length() && Character.isDigit(text.charAt(digits))) {
+      digits++;
+    }
+    int power = "KMG".indexOf(text.substring(digits)) + 1;
+    boolean plain = digits == text.length();
+    if (digits > 0 && digits <= 15 && (plain || (text.length() == digits + 1 && power > 0))) {
+      long number = Long.parseLong(text.substring(0, digits));
+      int shift = plain ? 0 : power * 10;
+      if (number <= MOST_BUFFER_BYTES >> shift && number << shift >= least) {
+        return number << shift;
+      }
+    }
+    throw new IllegalArgumentException(
+        option + " " + text + ": expected a size from 8M to 64G, such as 512M");
   }
 
   private static InetSocketAddress address(String text) {

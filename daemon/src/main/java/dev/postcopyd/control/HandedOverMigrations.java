@@ -8,6 +8,7 @@ import dev.postcopyd.incoming.HandedOverGuests;
 import dev.postcopyd.incoming.RamFigures;
 import dev.postcopyd.incoming.ReceivingGuest;
 import dev.postcopyd.loader.LoadStatus;
+import dev.postcopyd.outgoing.Save;
 import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.HandedOverGuestInfo;
@@ -46,23 +47,29 @@ public final class HandedOverMigrations implements MigrationControl {
   private final FileOpener opener;
   private final TlsObjects tlsObjects;
   private final Optional<TlsCredentials> tls;
+  private final HandedOverSaves saves;
 
   /**
+   * Makes the commands.
+   *
    * @param opener opens what clients name by its path
    * @param tlsObjects the credentials that clients can name
    * @param tls with what sources are to encrypt, if no client says otherwise
+   * @param saves begins and ends snapshots of guests
    */
   public HandedOverMigrations(
       HandedOverGuests guests,
       FdSets fdSets,
       FileOpener opener,
       TlsObjects tlsObjects,
-      Optional<TlsCredentials> tls) {
+      Optional<TlsCredentials> tls,
+      HandedOverSaves saves) {
     this.guests = guests;
     this.fdSets = fdSets;
     this.opener = opener;
     this.tlsObjects = tlsObjects;
     this.tls = tls;
+    this.saves = saves;
   }
 
   /** Registers what QEMU does not have. */
@@ -97,7 +104,10 @@ public final class HandedOverMigrations implements MigrationControl {
 
   /** Where all guests together stand. */
   public MigrationStatus status() {
-    return MigrationViews.status(aggregate(guests.guestsSoFar()));
+    Save saved = saves.shown();
+    return saved != null
+        ? MigrationViews.status(saved.state())
+        : MigrationViews.status(aggregate(guests.guestsSoFar()));
   }
 
   private LoadStatus aggregate(List<GuestView> views) {
@@ -113,6 +123,10 @@ public final class HandedOverMigrations implements MigrationControl {
 
   @Override
   public MigrationInfo queryMigrate(MigrationSettings.View settings) {
+    Save saved = saves.shown();
+    if (saved != null) {
+      return MigrationStatusMapper.toInfo(MigrationViews.of(saved), false);
+    }
     List<GuestView> views = guests.guestsSoFar();
     Optional<String> errorDesc =
         views.stream()
@@ -132,6 +146,7 @@ public final class HandedOverMigrations implements MigrationControl {
                     .reduce(new RamFigures(0, 0, 0, 0, 0, 0), RamFigures::plus)),
             views.stream().findFirst().map(GuestView::totalNanos).orElse(OptionalLong.empty()),
             views.stream().findFirst().map(GuestView::setupNanos).orElse(OptionalLong.empty()),
+            OptionalLong.empty(),
             views.stream()
                 .flatMap(guest -> guest.blocktime().stream())
                 .max(Comparator.comparingLong(figures -> figures.blocktimeNanos())));
@@ -141,7 +156,7 @@ public final class HandedOverMigrations implements MigrationControl {
 
   @Override
   public boolean isUnderWay() {
-    return guests.isUnderWay();
+    return saves.isUnderWay() || guests.isUnderWay();
   }
 
   @Override
@@ -168,6 +183,9 @@ public final class HandedOverMigrations implements MigrationControl {
     MigrationAddress address =
         MigrationFiles.resolve(MigrationUri.of(arguments.uri(), arguments.channels()), opener);
     requireCapability(settings, MigrationCapability.POSTCOPY_RAM);
+    if (saves.isUnderWay()) {
+      throw new QmpException(HandedOverSaves.IN_PROGRESS);
+    }
     if (MigrationUri.isSource(address, descriptors)) {
       receive(address, settings, descriptors);
       return;
@@ -179,6 +197,7 @@ public final class HandedOverMigrations implements MigrationControl {
               .toRead(address)
               .direct(settings.parameters().directIo()),
           MigrationUri.show(address));
+      saves.forget();
     } catch (IOException e) {
       throw new QmpException(String.valueOf(e.getMessage()));
     }
@@ -191,6 +210,7 @@ public final class HandedOverMigrations implements MigrationControl {
       guests.receive(
           tlsObjects.source(address, settings, descriptors).securedIfPlain(tls),
           MemoryLoads.wanted(settings));
+      saves.forget();
     } catch (IOException e) {
       throw new QmpException(String.valueOf(e.getMessage()));
     }
@@ -212,7 +232,25 @@ public final class HandedOverMigrations implements MigrationControl {
   public void migrate(
       MigrateArguments arguments, MigrationSettings.View settings, NamedDescriptors descriptors)
       throws QmpException {
-    throw notOurs("migrate");
+    MigrationAddress address =
+        MigrationFiles.resolve(MigrationUri.of(arguments.uri(), arguments.channels()), opener);
+    if (Boolean.TRUE.equals(arguments.resume())) {
+      throw new QmpException("Cannot resume if there is no paused migration");
+    }
+    for (MigrationCapability capability :
+        List.of(MigrationCapability.BACKGROUND_SNAPSHOT, MigrationCapability.MAPPED_RAM)) {
+      if (!settings.isEnabled(capability)) {
+        throw new QmpException(
+            "the guest '"
+                + GUEST
+                + "' can be saved only with the capabilities background-snapshot and mapped-ram:"
+                + " switch them on with migrate-set-capabilities");
+      }
+    }
+    saves.start(
+        new MigrationFiles(descriptors, fdSets, opener)
+            .toWrite(address)
+            .direct(settings.parameters().directIo()));
   }
 
   private static QmpException notOurs(String command) {
@@ -223,6 +261,9 @@ public final class HandedOverMigrations implements MigrationControl {
   /** A guest runs as soon as it touches its memory, and has nobody else to get it from. */
   @Override
   public void cancel() throws QmpException {
+    if (saves.cancel()) {
+      return;
+    }
     if (!guests.cancelMigration() && guests.isUnderWay()) {
       throw new QmpException("Postcopy migration in progress, cannot cancel.");
     }

@@ -147,7 +147,8 @@ final class LocalMigrationControl implements MigrationControl {
     migrations.startSave(
         new MigrationFiles(descriptors, fdSets, opener)
             .toWrite(address)
-            .direct(settings.parameters().directIo()));
+            .direct(settings.parameters().directIo()),
+        settings.isEnabled(MigrationCapability.BACKGROUND_SNAPSHOT));
   }
 
   private static void requireMappedRam(MigrationSettings.View settings, String what)

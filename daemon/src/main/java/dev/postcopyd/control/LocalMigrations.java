@@ -10,12 +10,16 @@ import dev.postcopyd.loader.LoaderState;
 import dev.postcopyd.loader.Transition;
 import dev.postcopyd.metrics.PostcopyMetrics;
 import dev.postcopyd.outgoing.PlainSave;
+import dev.postcopyd.outgoing.Save;
 import dev.postcopyd.outgoing.SaveState;
 import dev.postcopyd.outgoing.SaveTarget;
+import dev.postcopyd.outgoing.background.BackgroundSave;
+import dev.postcopyd.outgoing.background.LocalTrackedGuest;
 import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.RunState;
+import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.tls.TlsCredentials;
 import java.io.IOException;
 import java.time.Duration;
@@ -34,7 +38,7 @@ import org.slf4j.LoggerFactory;
  * the loader and the save report on threads of their own. Owns the save; the loader is the
  * daemon's.
  */
-public final class LocalMigrations implements Loader.StateListener, PlainSave.Listener {
+public final class LocalMigrations implements Loader.StateListener, Save.Listener {
   private static final Logger log = LoggerFactory.getLogger(LocalMigrations.class);
   private static final Duration CLOSE = Duration.ofSeconds(4);
   private static final String IN_PROGRESS = "There's a migration process in progress";
@@ -47,8 +51,10 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   private final Runnable fatalError;
   private final LoadTimes times = new LoadTimes();
   private volatile @Nullable SnapshotLoad load;
-  private volatile @Nullable PlainSave save;
+  private volatile @Nullable Save save;
   private volatile boolean exitOnError;
+  private volatile boolean savesRunningGuest;
+  private volatile long snapshotBufferBytes = BackgroundSave.DEFAULT_BUFFER_BYTES;
   private final AutomaticRecovery automatic;
 
   /** A load that an earlier daemon has begun, until it goes on. */
@@ -104,6 +110,11 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     this.automatic = new AutomaticRecovery(loader);
     loader.addListener(times);
     loader.addListener(this);
+  }
+
+  /** How much a background snapshot may have copied and not written yet. */
+  public void setSnapshotBuffer(long bytes) {
+    snapshotBufferBytes = bytes;
   }
 
   GuestRunState runState() {
@@ -173,12 +184,16 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   /**
    * Begins a save of what the last load brought in.
    *
+   * @param background whether the guest goes on meanwhile, and what is saved is what it has now
    * @throws QmpException with QEMU's words where QEMU refuses too
    */
-  void startSave(SaveTarget target) throws QmpException {
+  void startSave(SaveTarget target, boolean background) throws QmpException {
     try {
-      PlainSave next = newSave(target);
-      runState.saveStarted();
+      Save next = newSave(target, background);
+      savesRunningGuest = background;
+      if (!background) {
+        runState.saveStarted();
+      }
       save = next;
       events.migration(MigrationStatus.SETUP);
       next.start();
@@ -188,7 +203,12 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     }
   }
 
-  private PlainSave newSave(SaveTarget target) throws QmpException {
+  private Save newSave(SaveTarget target, boolean background) throws QmpException {
+    if (background && isLoading()) {
+      throw new QmpException(
+          "a background snapshot can be made only when all of the guest's memory is there: wait"
+              + " for the load's status 'completed'");
+    }
     if (isUnderWay()) {
       throw new QmpException(IN_PROGRESS);
     }
@@ -209,16 +229,23 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
     if (loaded == null || loaded.guest().isEmpty()) {
       throw new QmpException("Guest is waiting for an incoming migration");
     }
-    return new PlainSave(
-        loaded.guest().get(),
+    MachineState machineState =
         loaded
             .machineState()
             .orElseThrow(() ->
                 new QmpException(
                     "the guest was loaded from a raw memory file and has no device state: no"
-                        + " snapshot can be made of it")),
-        target,
-        this);
+                        + " snapshot can be made of it"));
+    if (!background) {
+      return new PlainSave(loaded.guest().get(), machineState, target, this);
+    }
+    LocalTrackedGuest tracked = new LocalTrackedGuest(loaded.guest().get(), machineState);
+    try {
+      tracked.checkCompatible();
+    } catch (IOException e) {
+      throw new QmpException(String.valueOf(e.getMessage()));
+    }
+    return new BackgroundSave(tracked, target, snapshotBufferBytes, metrics, this);
   }
 
   /**
@@ -227,7 +254,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
    * @throws QmpException if it has gone too far
    */
   void cancel() throws QmpException {
-    PlainSave saving = save;
+    Save saving = save;
     if (saving != null && isSaving()) {
       saving.cancel();
     } else if (loader.submit(new LoaderEvent.CancelRequested()).join()
@@ -353,8 +380,8 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   }
 
   private boolean isSaving() {
-    PlainSave saving = save;
-    return saving != null && saving.state() instanceof SaveState.Live;
+    Save saving = save;
+    return saving != null && saving.isLive();
   }
 
   @Override
@@ -393,7 +420,9 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
   public void stateChanged(SaveState state) {
     events.migration(MigrationViews.status(state));
     if (state instanceof SaveState.Ended) {
-      runState.saveEnded(state instanceof SaveState.Completed);
+      if (!savesRunningGuest) {
+        runState.saveEnded(state instanceof SaveState.Completed);
+      }
       metrics.migrationEnded(
           "outgoing", MigrationViews.status(state).name().toLowerCase(Locale.ROOT));
     }
@@ -401,7 +430,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
 
   /** Where the migration that was begun last stands. */
   public MigrationStatus status() {
-    PlainSave saved = save;
+    Save saved = save;
     return saved == null
         ? MigrationViews.status(loader.state())
         : MigrationViews.status(saved.state());
@@ -414,7 +443,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
 
   /** One look at the migration that was begun last. */
   MigrationView view() {
-    PlainSave saved = save;
+    Save saved = save;
     return saved == null
         ? MigrationViews.of(loader.state(), load, times)
         : MigrationViews.of(saved);
@@ -422,7 +451,7 @@ public final class LocalMigrations implements Loader.StateListener, PlainSave.Li
 
   /** Cancels a save and waits a while for its end; the loader is closed by its owner. */
   public void close() {
-    PlainSave saving = save;
+    Save saving = save;
     if (saving != null) {
       saving.cancel();
       try {

@@ -36,6 +36,7 @@ final class MigrationStatusMapper {
         .errorDesc(view.errorDesc().orElse(null))
         .totalTime(millis(view.totalNanos()))
         .setupTime(millis(view.setupNanos()))
+        .downtime(millis(view.downtimeNanos()))
         .ram(stats(view))
         .socketAddress(view.listening().map(List::of).orElse(null));
     if (withBlocktime) {

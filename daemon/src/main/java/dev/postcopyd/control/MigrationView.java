@@ -15,6 +15,7 @@ import java.util.OptionalLong;
  * @param ram what has become of RAM, once it is known how much there is
  * @param totalNanos from its beginning to its end, or to now
  * @param setupNanos how long its setup took
+ * @param downtimeNanos how long the guest stood still
  * @param blocktime how long the guest waited for pages
  */
 record MigrationView(
@@ -24,6 +25,7 @@ record MigrationView(
     Optional<RamFigures> ram,
     OptionalLong totalNanos,
     OptionalLong setupNanos,
+    OptionalLong downtimeNanos,
     Optional<Blocktime.Figures> blocktime) {
 
   static MigrationView none() {
@@ -32,6 +34,7 @@ record MigrationView(
         Optional.empty(),
         Optional.empty(),
         Optional.empty(),
+        OptionalLong.empty(),
         OptionalLong.empty(),
         OptionalLong.empty(),
         Optional.empty());

@@ -5,7 +5,7 @@ import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.loader.LoadStatus;
 import dev.postcopyd.loader.LoadTimes;
 import dev.postcopyd.loader.LoaderState;
-import dev.postcopyd.outgoing.PlainSave;
+import dev.postcopyd.outgoing.Save;
 import dev.postcopyd.outgoing.SaveState;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import java.util.Optional;
@@ -67,6 +67,7 @@ final class MigrationViews {
         of.ram(),
         times.totalNanos(System.nanoTime()),
         times.setupNanos(),
+        OptionalLong.empty(),
         of.blocktime());
   }
 
@@ -88,7 +89,7 @@ final class MigrationViews {
   }
 
   /** A save. */
-  static MigrationView of(PlainSave saved) {
+  static MigrationView of(Save saved) {
     SaveState state = saved.state();
     long end = state instanceof SaveState.Ended ended ? ended.sinceNanos() : System.nanoTime();
     long dataBytes = saved.writtenBytes();
@@ -105,7 +106,8 @@ final class MigrationViews {
                 dataBytes,
                 0)),
         OptionalLong.of(end - saved.startedNanos()),
-        OptionalLong.empty(),
+        saved.setupNanos(),
+        saved.downtimeNanos(),
         Optional.empty());
   }
 }

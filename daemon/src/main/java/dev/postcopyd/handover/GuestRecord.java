@@ -68,6 +68,7 @@ public final class GuestRecord implements SegmentJournal, AutoCloseable {
 
   private static final long STATUS_COMPLETED = 1;
   private static final long STATUS_FAILED = 2;
+  private static final long STATUS_PAUSING = 4;
 
   private final NativeFile file;
   private final MemoryMapping mapping;
@@ -242,6 +243,18 @@ public final class GuestRecord implements SegmentJournal, AutoCloseable {
 
   public void setCompleted() {
     long _ = words.or(AT_STATUS / Long.BYTES, STATUS_COMPLETED);
+  }
+
+  /** Whether its VMM was asked to pause it, and not yet to let it go on. */
+  public boolean isPausing() {
+    return (words.get(AT_STATUS / Long.BYTES) & STATUS_PAUSING) != 0;
+  }
+
+  public void setPausing(boolean pausing) {
+    long _ =
+        pausing
+            ? words.or(AT_STATUS / Long.BYTES, STATUS_PAUSING)
+            : words.and(AT_STATUS / Long.BYTES, ~STATUS_PAUSING);
   }
 
   /** Whether the guest gets no memory any more. */

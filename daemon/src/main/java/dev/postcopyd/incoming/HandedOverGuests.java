@@ -6,9 +6,11 @@ import dev.postcopyd.handover.GuestRecord;
 import dev.postcopyd.handover.HandedOver;
 import dev.postcopyd.handover.HandoverException;
 import dev.postcopyd.handover.HandoverListener;
+import dev.postcopyd.handover.VmmConversation;
 import dev.postcopyd.loader.LoadStatus;
 import dev.postcopyd.loader.LoaderEvent;
 import dev.postcopyd.loader.LoaderState;
+import dev.postcopyd.outgoing.background.TrackedGuest;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.postcopy.uffd.HandedOverMemory;
@@ -20,6 +22,7 @@ import java.util.Collection;
 import java.util.Deque;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 import java.util.OptionalInt;
@@ -331,6 +334,7 @@ public final class HandedOverGuests
       synchronized (this) {
         members.put(restored.guest().id(), member);
       }
+      VmmConversation.resumeLeft(restored.guest().connection(), restored.guest().record());
       status.changed(restored.guest().id(), LoadStatus.SETUP);
       Optional<ServedSnapshot> snapshot = restored.snapshot();
       if (snapshot.isEmpty()) {
@@ -369,6 +373,7 @@ public final class HandedOverGuests
       return;
     }
     log.info("guest gone guest={} reason=\"{}\"", id, reason);
+    endSaving(member, reason);
     // Cancels what is under way, and releases what is not released.
     member.loader.close();
     GuestView last = member.view();
@@ -381,6 +386,46 @@ public final class HandedOverGuests
       }
     }
     letGoOf(member, true);
+  }
+
+  private static void endSaving(GuestMember member, String reason) {
+    HandedOverLoad load = member.load;
+    if (load != null) {
+      load.endSaving(reason);
+    }
+  }
+
+  /**
+   * The one guest that there is, to be saved.
+   *
+   * @throws IOException if there is none or more than one, or not all of its memory is there
+   */
+  public TrackedGuest guestToSave() throws IOException {
+    List<GuestMember> present = members();
+    if (present.size() != 1) {
+      throw new IOException(
+          present.isEmpty()
+              ? "no guest has handed its memory over"
+              : "there are %d guests: a snapshot is of one".formatted(present.size()));
+    }
+    GuestMember member = present.getFirst();
+    HandedOverLoad load = member.load;
+    if (load == null || !(member.loader.state() instanceof LoaderState.Completed)) {
+      throw new IOException(
+          "a background snapshot can be made only when all of the guest's memory is there: of guest"
+              + " %d %d bytes are missing (its load is %s)"
+                  .formatted(
+                      member.guest.id(),
+                      member.view().remainingBytes(),
+                      member
+                          .loader
+                          .state()
+                          .status()
+                          .name()
+                          .toLowerCase(Locale.ROOT)
+                          .replace('_', '-')));
+    }
+    return load.newSaving();
   }
 
   private void letGoOf(GuestMember member, boolean forget) {
@@ -516,6 +561,7 @@ public final class HandedOverGuests
     DescriptorKeeper keeper = context.keeper();
     for (GuestMember member : rest) {
       HandedOverLoad load = member.load;
+      endSaving(member, "the daemon is shutting down");
       if (load != null && keeper.outlivesOrderlyEnd()) {
         load.leave();
       }

@@ -44,6 +44,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
   private final HandedOverContext context;
   private final Loader loader;
   private final Family family;
+  private final GuestSaver saver;
 
   private volatile @Nullable FaultThread faultThread;
   private volatile @Nullable HandedOverFaultSource faultSource;
@@ -74,6 +75,27 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     this.context = context;
     this.loader = loader;
     this.family = family;
+    this.saver = new GuestSaver(guest);
+  }
+
+  /**
+   * The guest, to be saved: its load is complete.
+   *
+   * @throws IOException if it can't be, saying why
+   */
+  HandedOverSaving newSaving() throws IOException {
+    HandedOverMemory handedOver = memory;
+    HandedOverFaultSource faults = faultSource;
+    HandedOverPagePlacer pages = placer;
+    if (gone || handedOver == null || faults == null || pages == null) {
+      throw new IOException("guest " + guest.id() + " has ended");
+    }
+    return saver.next(handedOver, faults, pages);
+  }
+
+  /** Its save fails, if one is under way; returns when it does not use the guest any more. */
+  void endSaving(String reason) {
+    saver.end(reason);
   }
 
   HandedOverGuest guest() {
@@ -319,6 +341,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
 
   @Override
   public void dropped(RamBlock block, long firstPageIndex, long pageCount) {
+    saver.dropped(block, firstPageIndex, pageCount);
     PostcopyEngine running = engine;
     if (running != null) {
       running.drop(block, firstPageIndex, pageCount);
@@ -342,6 +365,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
       }
       gone = true;
     }
+    saver.gone(reason);
     family.gone(this, reason);
   }
 

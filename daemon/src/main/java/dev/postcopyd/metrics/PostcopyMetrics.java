@@ -32,6 +32,11 @@ public final class PostcopyMetrics {
   private final PlacedPages eagerZero;
   private final LongAdder fetchFailures = new LongAdder();
   private final LongAdder prefetchedPages = new LongAdder();
+  private final LongAdder writeFaults = new LongAdder();
+  private final LongAdder writeFaultNanos = new LongAdder();
+  private final LongAdder throttledWriteFaults = new LongAdder();
+  private final LongAdder throttledWriteNanos = new LongAdder();
+  private final AtomicLong snapshotBufferBytes = new AtomicLong();
   private final AtomicLong workingSetPages = new AtomicLong();
   private final AtomicLong workingSetBytes = new AtomicLong();
   private final LongAdder faultNanos = new LongAdder();
@@ -48,6 +53,25 @@ public final class PostcopyMetrics {
         "postcopyd.pages.prefetched",
         "Pages brought in first because the snapshot's working set names them",
         prefetchedPages);
+    count(
+        "postcopyd.snapshot.write.faults",
+        "Writes of guests that waited until their page was copied for a background snapshot",
+        writeFaults);
+    seconds(
+        "postcopyd.snapshot.write.fault.seconds",
+        "How long those writes have waited",
+        writeFaultNanos);
+    count(
+        "postcopyd.snapshot.throttled.faults",
+        "Writes that had to wait for room in a background snapshot's buffer",
+        throttledWriteFaults);
+    seconds(
+        "postcopyd.snapshot.throttled.seconds",
+        "How long those writes have waited for room",
+        throttledWriteNanos);
+    Gauge.builder("postcopyd.snapshot.buffer.bytes", snapshotBufferBytes, AtomicLong::doubleValue)
+        .description("The most that the last background snapshot had copied and not written")
+        .register(registry);
     Gauge.builder("postcopyd.working.set.pages", workingSetPages, AtomicLong::doubleValue)
         .description("Pages in the working set that was written last")
         .register(registry);
@@ -105,6 +129,12 @@ public final class PostcopyMetrics {
     tagged(name, description, adder);
   }
 
+  private void seconds(String name, String description, LongAdder nanos) {
+    io.micrometer.core.instrument.FunctionCounter.builder(name, nanos, sum -> sum.sum() / 1e9)
+        .description(description)
+        .register(registry);
+  }
+
   private void tagged(String name, String description, LongAdder adder, String... tags) {
     io.micrometer.core.instrument.FunctionCounter.builder(name, adder, LongAdder::doubleValue)
         .description(description)
@@ -137,6 +167,24 @@ public final class PostcopyMetrics {
   public void workingSetWritten(int pages, long sizeBytes) {
     workingSetPages.set(pages);
     workingSetBytes.set(sizeBytes);
+  }
+
+  /**
+   * A background snapshot has ended.
+   *
+   * @param faults writes that waited until their page was copied
+   * @param faultWaitNanos how long, together
+   * @param throttled those of them that had to wait for room in the buffer
+   * @param throttledNanos how long for that, together
+   * @param bufferBytes the most that was copied and not written
+   */
+  public void backgroundSaveEnded(
+      long faults, long faultWaitNanos, long throttled, long throttledNanos, long bufferBytes) {
+    writeFaults.add(faults);
+    writeFaultNanos.add(faultWaitNanos);
+    throttledWriteFaults.add(throttled);
+    throttledWriteNanos.add(throttledNanos);
+    snapshotBufferBytes.set(bufferBytes);
   }
 
   public void fetchFailed() {

@@ -8,6 +8,7 @@ import dev.postcopyd.snapshot.MappedRamWriter;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
+import java.util.OptionalLong;
 import java.util.concurrent.atomic.LongAdder;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -20,7 +21,7 @@ import org.slf4j.LoggerFactory;
  * be called from any thread. Every change of state goes through one door, which tells the listener
  * in order. Owns the target's file; not the guest, which must stay until the save has ended.
  */
-public final class PlainSave {
+public final class PlainSave implements Save {
   private static final Logger log = LoggerFactory.getLogger(PlainSave.class);
   private static final int PAGE_BYTES = 4096;
 
@@ -30,112 +31,91 @@ public final class PlainSave {
   private final LocalGuest guest;
   private final MachineState machineState;
   private final SaveTarget target;
-  private final Listener listener;
   private final Thread thread = Thread.ofPlatform().name("save").daemon().unstarted(this::run);
   private final LongAdder scannedBytes = new LongAdder();
   private final LongAdder writtenPages = new LongAdder();
   private final long startedNanos = System.nanoTime();
-  private SaveState state = new SaveState.Setup(startedNanos);
-  private volatile boolean cancelled;
-
-  /** Is told of every state after the first, in order, on the thread that changed it. */
-  public interface Listener {
-    void stateChanged(SaveState state);
-  }
-
-  private static final class CancelledException extends IOException {
-    private static final long serialVersionUID = 1;
-  }
+  private final SaveDoor door;
 
   public PlainSave(
       LocalGuest guest, MachineState machineState, SaveTarget target, Listener listener) {
     this.guest = guest;
     this.machineState = machineState;
     this.target = target;
-    this.listener = listener;
+    this.door = new SaveDoor(startedNanos, listener);
   }
 
-  /**
-   * The state; while a change is being told to the listener, its callers wait for the end of that.
-   */
-  public synchronized SaveState state() {
-    return state;
+  @Override
+  public SaveState state() {
+    return door.state();
   }
 
+  @Override
   public long startedNanos() {
     return startedNanos;
   }
 
+  @Override
   public long totalBytes() {
     return guest.table().totalBytes();
   }
 
-  /** Bytes of RAM that have been looked at and, where not zero, written. */
+  @Override
   public long scannedBytes() {
     return scannedBytes.sum();
   }
 
-  /** Bytes of pages that were not zero, and so were written. */
+  @Override
   public long writtenBytes() {
     return writtenPages.sum() * PAGE_BYTES;
   }
 
+  /** The guest stands still from the beginning to the end, and longer if it is not started. */
+  @Override
+  public OptionalLong downtimeNanos() {
+    return OptionalLong.empty();
+  }
+
+  @Override
+  public OptionalLong setupNanos() {
+    return OptionalLong.empty();
+  }
+
+  @Override
   public void start() {
     thread.start();
   }
 
-  /** Asks the save to stop; without effect when it has ended. */
+  @Override
   public void cancel() {
-    cancelled = true;
-    synchronized (this) {
-      if (state instanceof SaveState.Setup || state instanceof SaveState.Active) {
-        enter(new SaveState.Cancelling(System.nanoTime()));
-      }
-    }
+    door.cancel();
   }
 
-  /**
-   * Waits until the save has ended, or for so long.
-   *
-   * @return whether it has ended; a write to a disk that does not answer can't be interrupted
-   */
+  @Override
   public boolean awaitEnd(Duration atMost) throws InterruptedException {
     return thread.join(atMost);
   }
 
-  private synchronized void enter(SaveState next) {
-    log.info("save old={} new={}", state.getClass().getSimpleName(), next);
-    state = next;
-    listener.stateChanged(next);
-  }
-
-  private synchronized void enterUnlessCancelled(SaveState next) throws CancelledException {
-    if (cancelled) {
-      throw new CancelledException();
-    }
-    enter(next);
-  }
-
   private void run() {
     try {
-      enterUnlessCancelled(new SaveState.Active(System.nanoTime()));
+      door.enterUnlessCancelled(new SaveState.Active(System.nanoTime()));
       long fileBytes;
       try (NativeFile out = target.open()) {
         fileBytes = write(out);
         out.sync();
       }
       target.commit();
-      enter(new SaveState.Completed(System.nanoTime(), fileBytes));
-    } catch (CancelledException e) {
+      door.enter(new SaveState.Completed(System.nanoTime(), fileBytes));
+    } catch (SaveDoor.CancelledException e) {
       target.abandon();
-      enter(new SaveState.Cancelled(System.nanoTime()));
+      door.enter(new SaveState.Cancelled(System.nanoTime()));
     } catch (IOException e) {
       target.abandon();
-      enter(new SaveState.Failed(System.nanoTime(), String.valueOf(e.getMessage())));
+      door.enter(new SaveState.Failed(System.nanoTime(), String.valueOf(e.getMessage())));
     } catch (RuntimeException | Error e) {
       log.error("save stopped by a bug", e);
       target.abandon();
-      enter(new SaveState.Failed(System.nanoTime(), "internal error: " + e));
+      door.enter(new SaveState.Failed(System.nanoTime(), "internal error: " + e));
     }
   }
 
@@ -154,7 +134,7 @@ public final class PlainSave {
       writeBlock(writer, block);
     }
     out.setDirectIo(false);
-    checkCancelled();
+    door.checkCancelled();
     return writer.finish();
   }
 
@@ -163,7 +143,7 @@ public final class PlainSave {
     long done = 0;
     long stored = 0;
     while (done < block.usedLengthBytes()) {
-      checkCancelled();
+      door.checkCancelled();
       long step = Math.min(STEP_BYTES, block.usedLengthBytes() - done);
       writer.writeNonZeroPages(block.index(), done / PAGE_BYTES, step / PAGE_BYTES, address + done);
       done += step;
@@ -171,12 +151,6 @@ public final class PlainSave {
       writtenPages.add(storedNow - stored);
       stored = storedNow;
       scannedBytes.add(step);
-    }
-  }
-
-  private void checkCancelled() throws CancelledException {
-    if (cancelled) {
-      throw new CancelledException();
     }
   }
 }

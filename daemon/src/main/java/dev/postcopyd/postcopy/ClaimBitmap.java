@@ -20,10 +20,23 @@ public final class ClaimBitmap {
 
   /** A bitmap in which every page of every block is unclaimed. */
   public ClaimBitmap(RamBlockTable table) {
-    unclaimed = new long[Math.toIntExact((table.indexSpaceSize() + 63) >>> 6)];
+    this(new long[words(table)]);
     for (RamBlock block : table.blocks()) {
       release(block.firstPageIndex(), block.pageCount());
     }
+  }
+
+  private ClaimBitmap(long[] unclaimed) {
+    this.unclaimed = unclaimed;
+  }
+
+  /** A bitmap in which no page is to be had until it is released. */
+  public static ClaimBitmap allClaimed(RamBlockTable table) {
+    return new ClaimBitmap(new long[words(table)]);
+  }
+
+  private static int words(RamBlockTable table) {
+    return Math.toIntExact((table.indexSpaceSize() + 63) >>> 6);
   }
 
   /** Claims one page; true if the caller is now the one who fetches it. */

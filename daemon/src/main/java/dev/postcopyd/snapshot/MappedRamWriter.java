@@ -207,10 +207,12 @@ public final class MappedRamWriter {
    * zero pages, whatever was written for them before.
    *
    * @param sourceAddress as for {@link #writePages}; it is also compared, by native code
+   * @return how many were not zero
    */
-  public void writeNonZeroPages(int blockIndex, long firstPage, long pageCount, long sourceAddress)
+  public long writeNonZeroPages(int blockIndex, long firstPage, long pageCount, long sourceAddress)
       throws IOException {
     Placed target = target(blockIndex, firstPage, pageCount);
+    long written = 0;
     long page = 0;
     while (page < pageCount) {
       boolean zero = isZero(sourceAddress, page);
@@ -223,9 +225,11 @@ public final class MappedRamWriter {
       } else {
         writePages(
             blockIndex, firstPage + page, end - page, sourceAddress + PAGE_SIZE.offsetOf(page));
+        written += end - page;
       }
       page = end;
     }
+    return written;
   }
 
   /**

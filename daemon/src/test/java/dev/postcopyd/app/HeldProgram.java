@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.postcopyd.lab.UffdGuest;
 import dev.postcopyd.qmp.client.QmpClient;
+import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.QmpException;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -19,6 +20,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Predicate;
 import java.util.stream.Stream;
 import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.node.ArrayNode;
+import tools.jackson.databind.node.ObjectNode;
 
 /**
  * The packaged program with {@code --guest uffd:} as its launcher starts it: below its holder,
@@ -111,6 +114,19 @@ final class HeldProgram implements AutoCloseable {
       List<JsonNode> guests = new ArrayList<>();
       client.execute("__dev.postcopyd_query-guests").forEach(guests::add);
       return guests;
+    }
+  }
+
+  /** Begins a background snapshot of the one guest. */
+  void save(Path file) throws IOException, InterruptedException, QmpException {
+    try (QmpClient client = holder.connect()) {
+      ObjectNode arguments = QmpJson.object();
+      ArrayNode list = arguments.putArray("capabilities");
+      for (String name : List.of("postcopy-ram", "mapped-ram", "background-snapshot")) {
+        list.addObject().put("capability", name).put("state", !name.equals("postcopy-ram"));
+      }
+      JsonNode _ = client.execute("migrate-set-capabilities", arguments);
+      JsonNode _ = client.execute("migrate", QmpJson.object().put("uri", "file:" + file));
     }
   }
 

@@ -3,6 +3,7 @@ package dev.postcopyd.app;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.postcopyd.lab.UffdGuest;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -89,6 +90,54 @@ class UffdDeathE2E {
           "all has come", guests -> guests.size() == 1 && remaining(guests.getFirst()) == 0);
       assertThat(guest.command("verify")).isEqualTo(512 * 256 + " right 0 wrong 0 sigbus");
       assertThat(guest.command("peer 0")).isEqualTo("open");
+    }
+  }
+
+  /** While a guest is paused, protected, or being copied: it goes on, and can be saved again. */
+  @Test
+  void killedWhileItSavesAGuest() throws Exception {
+    Path snapshot = UffdGuest.pattern(directory.resolve("ram"), BYTES);
+    Path saved = directory.resolve("saved");
+    try (HeldProgram program = HeldProgram.start(directory, snapshot, "");
+        UffdGuest guest =
+            program.guest(
+                "--region",
+                "size=64M",
+                "--stamps",
+                "--threads",
+                "2",
+                "--seconds",
+                "150",
+                "--pause-us",
+                "50")) {
+      assertThat(guest.line()).isEqualTo("stamping");
+      for (int kill = 0; kill < 3; kill++) {
+        program.awaitGuests(
+            "all has come", guests -> guests.size() == 1 && remaining(guests.getFirst()) == 0);
+        program.save(saved);
+        TimeUnit.MILLISECONDS.sleep(3 + 15 * kill);
+        program.killProgram();
+        Files.deleteIfExists(saved);
+      }
+      program.awaitGuests(
+          "all has come", guests -> guests.size() == 1 && remaining(guests.getFirst()) == 0);
+      program.save(saved);
+      program.awaitGuests("it is saved", _ -> Files.exists(saved));
+      assertThat(
+              new ProcessBuilder(
+                      PackagedDaemon.home().resolve("bin/postcopyd").toString(),
+                      "verify",
+                      "--read-pages",
+                      saved.toString())
+                  .inheritIO()
+                  .start()
+                  .waitFor())
+          .isZero();
+      guest.tell("q");
+      JsonNode report = guest.report();
+      assertThat(report.path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
+      assertThat(report.path("pauses").asInt()).isPositive();
+      assertThat(guest.awaitExit()).as(guest.story()).isEqualTo(UffdGuest.RIGHT);
     }
   }
 

@@ -6,18 +6,29 @@ import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_RECVFROM;
 import dev.postcopyd.posix.abi.Libc;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Whether a stream socket has come to its end, for whoever waits for nothing else on it. What is
  * received is thrown away. Safe for any thread.
  */
 public final class StreamEnd {
-  private static final int ROOM_BYTES = 4096;
+  private static final int ROOM_BYTES = 64 << 10;
 
   private StreamEnd() {}
 
   /** Looks, without waiting. Any error counts as the end but that there is nothing to read. */
   public static boolean reached(int socket) {
+    return take(socket) == null;
+  }
+
+  /**
+   * Takes what has come, without waiting; descriptors that came with it are not.
+   *
+   * @return null at the end, nothing if there is nothing
+   */
+  public static byte @Nullable [] take(int socket) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment bytes = arena.allocate(ROOM_BYTES);
       long answer;
@@ -25,7 +36,10 @@ public final class StreamEnd {
         answer =
             Libc.syscall(SYS_RECVFROM, socket, bytes.address(), ROOM_BYTES, MSG_DONTWAIT, 0, 0);
       } while (answer == -Errno.EINTR);
-      return answer == 0 || (answer < 0 && answer != -Errno.EAGAIN);
+      if (answer == 0 || (answer < 0 && answer != -Errno.EAGAIN)) {
+        return null;
+      }
+      return bytes.asSlice(0, Math.max(0, answer)).toArray(ValueLayout.JAVA_BYTE);
     }
   }
 }

@@ -115,7 +115,11 @@ public final class Userfaultfd implements AutoCloseable {
     return new RegisteredIoctls(arguments.get(UFFDIO_REGISTER_IOCTLS));
   }
 
-  /** Reports no more faults of a range; whoever sleeps there goes on with a zero page. */
+  /**
+   * Reports no more faults of a range, and lifts its write protection; whoever waits for a missing
+   * page goes on with a zero page. Where only {@link RegisterMode#WP} was registered nobody is
+   * woken (Linux 6.18): {@link #wake} has to follow.
+   */
   public void unregister(long address, long lengthBytes) throws IOException {
     CallArguments arguments = range(address, lengthBytes);
     check(arguments.ioctl(fd, UFFDIO_UNREGISTER), "UFFDIO_UNREGISTER", address, lengthBytes);

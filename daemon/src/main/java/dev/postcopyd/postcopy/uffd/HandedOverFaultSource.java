@@ -14,6 +14,7 @@ import java.util.Arrays;
 import java.util.Objects;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -53,6 +54,7 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
   private volatile boolean stopped;
   private volatile @Nullable Thread servingThread;
   private volatile @Nullable Handover next;
+  private volatile @Nullable Consumer<byte[]> listener;
 
   // Faults that were read and not reported yet; serving thread only.
   private @Nullable RamBlock[] queuedBlocks = new RamBlock[EVENTS_PER_READ];
@@ -217,11 +219,25 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
     UffdResult _ = uffd.poison(page, 4096, 0);
   }
 
-  /** Bytes are of no interest: only the end is. */
+  /** Bytes are of interest only to whoever has said so: else only the end is. */
   private void lookAtConnection() {
-    if (StreamEnd.reached(connection)) {
+    byte[] bytes = StreamEnd.take(connection);
+    if (bytes == null) {
       end("its connection has ended");
+      return;
     }
+    Consumer<byte[]> to = listener;
+    if (to != null && bytes.length > 0) {
+      to.accept(bytes);
+    }
+  }
+
+  /**
+   * Gives what comes on the connection from now on to a listener, on the serving thread; null:
+   * nobody. What comes while there is none is thrown away.
+   */
+  public void listen(@Nullable Consumer<byte[]> to) {
+    listener = to;
   }
 
   private void end(String reason) {

@@ -85,6 +85,15 @@ public final class HandedOverMemory {
     return gate;
   }
 
+  /** No event is read from now on until {@link #leave}, which has to come within microseconds. */
+  public void enter() {
+    gate.enter();
+  }
+
+  public void leave() {
+    gate.leave();
+  }
+
   /** Whether anything but faults can come, so that the gate is needed. */
   boolean isEventful() {
     return eventful;
@@ -246,6 +255,8 @@ public final class HandedOverMemory {
     for (GuestSegments.Segment segment : segments.all()) {
       try {
         uffd.unregister(segment.start(), segment.end() - segment.start());
+        // An earlier daemon may have protected it, and of writers who wait the kernel wakes none.
+        wakeRange(segment.start(), segment.end());
       } catch (java.io.IOException e) {
         return false;
       }

@@ -19,9 +19,9 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
    * The daemon's own memory, loaded from a file or by a migration, and saved to a file.
    *
    * <p>Honoured: {@code mapped-ram}, {@code postcopy-ram}, {@code events}, {@code
-   * postcopy-blocktime}; of a migration that comes in also {@code multifd}, {@code
-   * postcopy-preempt}, {@code return-path} and {@code xbzrle}. Nothing to do elsewhere, and nothing
-   * lost by that:
+   * postcopy-blocktime}, of a save {@code background-snapshot}; of a migration that comes in also
+   * {@code multifd}, {@code postcopy-preempt}, {@code return-path} and {@code xbzrle}. Nothing to
+   * do elsewhere, and nothing lost by that:
    *
    * <ul>
    *   <li>{@code multifd}: with mapped-ram it is how many threads fill the file; the file is the
@@ -42,8 +42,7 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
    * rdma-pin-all} (no RDMA), {@code x-colo}, {@code pause-before-switchover} (a save does not
    * pause), {@code dirty-bitmaps} (there are no block nodes to put them into), {@code
    * x-ignore-shared} (memory that is not in the file would be missing), {@code validate-uuid}
-   * (there is no UUID to compare with), {@code background-snapshot}, and {@code dirty-limit} (by
-   * QEMU's own rule: no KVM).
+   * (there is no UUID to compare with), and {@code dirty-limit} (by QEMU's own rule: no KVM).
    */
   public static final HonouredCapabilities MEMORY_GUEST =
       new HonouredCapabilities(
@@ -53,6 +52,7 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
               MigrationCapability.POSTCOPY_RAM,
               MigrationCapability.EVENTS,
               MigrationCapability.POSTCOPY_BLOCKTIME,
+              MigrationCapability.BACKGROUND_SNAPSHOT,
               MigrationCapability.MULTIFD,
               MigrationCapability.POSTCOPY_PREEMPT,
               MigrationCapability.RETURN_PATH,
@@ -66,10 +66,12 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
   /**
    * A migration destination that somebody else drives. The same as {@link #MEMORY_GUEST}, for the
    * same reasons, but that here {@code postcopy-preempt} has something to do (the destination must
-   * have it too), and that {@code xbzrle} is refused: no deltas are sent.
+   * have it too), and that {@code xbzrle} (no deltas are sent) and {@code background-snapshot} (the
+   * memory is somebody else's) are refused.
    */
   public static final HonouredCapabilities STREAM_GUEST =
-      new HonouredCapabilities("stream", without(MigrationCapability.XBZRLE));
+      new HonouredCapabilities(
+          "stream", without(MigrationCapability.XBZRLE, MigrationCapability.BACKGROUND_SNAPSHOT));
 
   /**
    * A snapshot that a migration source fills: the destination's side of a migration. Everything
@@ -105,9 +107,11 @@ public record HonouredCapabilities(String guest, Set<MigrationCapability> capabi
   public static final HonouredCapabilities HANDED_OVER_GUEST =
       new HonouredCapabilities("uffd", MEMORY_GUEST.capabilities());
 
-  private static Set<MigrationCapability> without(MigrationCapability one) {
+  private static Set<MigrationCapability> without(
+      MigrationCapability one, MigrationCapability other) {
     Set<MigrationCapability> rest = EnumSet.copyOf(MEMORY_GUEST.capabilities());
     boolean _ = rest.remove(one);
+    boolean _ = rest.remove(other);
     return rest;
   }
 

@@ -33,9 +33,8 @@ import org.jspecify.annotations.Nullable;
  * with postcopy-ram is what this program is for.
  *
  * <p>After QEMU's rules, what the guest cannot honour is refused by name. A QEMU without KVM is the
- * model, since there is none here. QEMU also asks the host about write protection before {@code
- * background-snapshot}; a guest that honours that capability has to ask by itself. Facts:
- * migration/options.c of QEMU 10.0, and the recorded answers of 10.0.2. Immutable.
+ * model, since there is none here. Facts: migration/options.c of QEMU 10.0, and the recorded
+ * answers of 10.0.2. Immutable.
  */
 public final class MigrationCapabilityRules {
   /** What {@code background-snapshot} excludes, in the order in which QEMU looks. */
@@ -62,11 +61,16 @@ public final class MigrationCapabilityRules {
     this.honoured = honoured;
   }
 
-  /** Asks the host, which may be slow; asked only when postcopy-ram is switched on. */
+  /** Asks the host, which may be slow; asked only when one of the two is switched on. */
   @FunctionalInterface
   public interface HostSupport {
     /** Why this host cannot do postcopy; null if it can. */
     @Nullable String postcopyTrouble();
+
+    /** Why this host cannot track writes, in QEMU's words; null if it can. */
+    default @Nullable String writeTrackingTrouble() {
+      return null;
+    }
   }
 
   /**
@@ -108,7 +112,7 @@ public final class MigrationCapabilityRules {
       }
     }
     checkPostcopy(current, wanted, situation);
-    checkBackgroundSnapshot(wanted);
+    checkBackgroundSnapshot(wanted, situation);
     checkSending(wanted, situation.parameters());
     checkChannels(current, wanted, situation);
     checkThrottling(wanted);
@@ -135,7 +139,13 @@ public final class MigrationCapabilityRules {
     refuseIf(wanted, POSTCOPY_RAM, MULTIFD, "Postcopy is not yet compatible with multifd");
   }
 
-  private static void checkBackgroundSnapshot(Set<MigrationCapability> wanted) throws QmpException {
+  private static void checkBackgroundSnapshot(Set<MigrationCapability> wanted, Situation situation)
+      throws QmpException {
+    String trouble =
+        wanted.contains(BACKGROUND_SNAPSHOT) ? situation.host().writeTrackingTrouble() : null;
+    if (trouble != null) {
+      throw new QmpException(trouble);
+    }
     for (MigrationCapability other : NOT_WITH_BACKGROUND_SNAPSHOT) {
       refuseIf(
           wanted,

@@ -8,6 +8,7 @@ import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -71,14 +72,64 @@ class MigrationCapabilityRulesTest {
         "PAUSE_BEFORE_SWITCHOVER",
         "DIRTY_BITMAPS",
         "X_IGNORE_SHARED",
-        "VALIDATE_UUID",
-        "BACKGROUND_SNAPSHOT"
+        "VALIDATE_UUID"
       })
   void whatTheGuestCannotHonourIsRefusedByName(MigrationCapability capability) {
     assertThatThrownBy(() -> MEMORY.apply(NONE, on(capability), situation(false, false)))
         .isInstanceOf(QmpException.class)
         .hasMessage(
             "Capability '" + capability.wireName() + "' is not supported by the guest 'memory'");
+  }
+
+  @ParameterizedTest
+  @EnumSource(
+      value = MigrationCapability.class,
+      names = {
+        "POSTCOPY_RAM",
+        "DIRTY_BITMAPS",
+        "LATE_BLOCK_ACTIVATE",
+        "RETURN_PATH",
+        "MULTIFD",
+        "PAUSE_BEFORE_SWITCHOVER",
+        "AUTO_CONVERGE",
+        "RELEASE_RAM",
+        "RDMA_PIN_ALL",
+        "XBZRLE",
+        "X_COLO",
+        "VALIDATE_UUID"
+      })
+  void whatGoesNotWithABackgroundSnapshot(MigrationCapability other) {
+    assertThatThrownBy(() ->
+            MEMORY.apply(
+                NONE, on(MigrationCapability.BACKGROUND_SNAPSHOT, other), situation(false, false)))
+        .hasMessage("Background-snapshot is not compatible with " + other.wireName());
+  }
+
+  @Test
+  void aBackgroundSnapshotIsAQuestionToTheHost() throws Exception {
+    List<MigrationCapabilityStatus> wanted =
+        on(MigrationCapability.BACKGROUND_SNAPSHOT, MigrationCapability.MAPPED_RAM);
+    assertThat(MEMORY.apply(NONE, wanted, situation(false, false)))
+        .contains(MigrationCapability.BACKGROUND_SNAPSHOT);
+    MigrationCapabilityRules.HostSupport host =
+        new MigrationCapabilityRules.HostSupport() {
+          @Override
+          public @Nullable String postcopyTrouble() {
+            return null;
+          }
+
+          @Override
+          public String writeTrackingTrouble() {
+            return "Background-snapshot is not supported by host kernel";
+          }
+        };
+    assertThatThrownBy(() ->
+            MEMORY.apply(
+                NONE,
+                wanted,
+                new MigrationCapabilityRules.Situation(
+                    false, false, MigrationParameters.DEFAULTS, host)))
+        .hasMessage("Background-snapshot is not supported by host kernel");
   }
 
   @Test

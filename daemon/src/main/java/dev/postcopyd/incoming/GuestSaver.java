@@ -1,0 +1,80 @@
+package dev.postcopyd.incoming;
+
+import dev.postcopyd.handover.VmmConversation;
+import dev.postcopyd.page.RamBlock;
+import dev.postcopyd.postcopy.uffd.HandedOverFaultSource;
+import dev.postcopyd.postcopy.uffd.HandedOverMemory;
+import dev.postcopyd.postcopy.uffd.HandedOverPagePlacer;
+import java.io.IOException;
+import java.util.concurrent.ThreadLocalRandom;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The saves of one handed-over guest, one after the other, and the conversation with its VMM, which
+ * outlasts them. Tells the save that is under way what becomes of the guest. Safe for any thread.
+ */
+final class GuestSaver {
+  private final HandedOverGuest guest;
+  private @Nullable VmmConversation conversation;
+  private volatile @Nullable HandedOverSaving saving;
+
+  GuestSaver(HandedOverGuest guest) {
+    this.guest = guest;
+  }
+
+  /**
+   * A guest to be saved; all of its memory is there.
+   *
+   * @throws IOException if it can't be, saying why
+   */
+  synchronized HandedOverSaving next(
+      HandedOverMemory memory, HandedOverFaultSource faults, HandedOverPagePlacer pages)
+      throws IOException {
+    if (guest.connection() < 0) {
+      throw new IOException(
+          "guest %d was forked: it has no connection on which it could be asked to pause"
+              .formatted(guest.id()));
+    }
+    VmmConversation with = conversation;
+    if (with == null) {
+      with = new VmmConversation(guest.connection(), guest.record());
+      conversation = with;
+    }
+    HandedOverSaving next =
+        new HandedOverSaving(
+            guest,
+            memory,
+            faults,
+            new SettledGuest(pages),
+            with,
+            ThreadLocalRandom.current().nextLong(1, 1L << 53));
+    saving = next;
+    return next;
+  }
+
+  /** See {@link HandedOverSaving#dropped}. */
+  void dropped(RamBlock block, long firstPageIndex, long pageCount) {
+    HandedOverSaving of = saving;
+    if (of != null) {
+      of.dropped(block, firstPageIndex, pageCount);
+    }
+  }
+
+  /** The guest is at its end, or the daemon: a save fails. */
+  void gone(String reason) {
+    HandedOverSaving of = saving;
+    if (of != null) {
+      of.gone(reason);
+    }
+  }
+
+  /** Ends a save that is under way; returns when it does not use the guest any more. */
+  void end(String reason) {
+    HandedOverSaving of = saving;
+    if (of != null) {
+      of.gone(reason);
+      of.awaitEnd();
+      saving = null;
+    }
+  }
+}

@@ -1,0 +1,297 @@
+package dev.postcopyd.incoming;
+
+import dev.postcopyd.handover.GuestMapping;
+import dev.postcopyd.handover.GuestRecord;
+import dev.postcopyd.handover.VmmConversation;
+import dev.postcopyd.outgoing.background.FileLayout;
+import dev.postcopyd.outgoing.background.GuestReader;
+import dev.postcopyd.outgoing.background.MemoryRange;
+import dev.postcopyd.outgoing.background.TrackedGuest;
+import dev.postcopyd.page.RamBlock;
+import dev.postcopyd.page.RamBlockTable;
+import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.posix.ProcessMappings;
+import dev.postcopyd.posix.ProcessMemory;
+import dev.postcopyd.postcopy.FaultSink;
+import dev.postcopyd.postcopy.uffd.GuestSegments;
+import dev.postcopyd.postcopy.uffd.HandedOverFaultSource;
+import dev.postcopyd.postcopy.uffd.HandedOverMemory;
+import dev.postcopyd.postcopy.uffd.PendingEvents;
+import dev.postcopyd.snapshot.MachineState;
+import dev.postcopyd.snapshot.MappedRamWriter;
+import dev.postcopyd.snapshot.VmmState;
+import dev.postcopyd.uffd.Userfaultfd;
+import java.io.IOException;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.OptionalInt;
+import java.util.concurrent.CountDownLatch;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * A guest that has handed its memory over and has all of its pages, while it is being saved: its
+ * own userfaultfd protects it, its fault thread reads the faults, its VMM pauses it.
+ *
+ * <p>Memory is read from the memfds where they were passed, else from the VMM's process. What the
+ * guest gives back, unmaps or moves before it is saved is lost to the snapshot: events tell of it
+ * (on the fault thread, while nothing is being copied), and the snapshot fails. Used once.
+ */
+final class HandedOverSaving implements TrackedGuest {
+  private static final Duration PATIENCE = Duration.ofSeconds(10);
+
+  private final HandedOverGuest guest;
+  private final HandedOverMemory memory;
+  private final HandedOverFaultSource faults;
+  private final FaultSink settled;
+  private final GuestSegments segments;
+  private final List<MemoryRange> ranges;
+  private final FileLayout layout;
+  private final VmmConversation conversation;
+  private final long number;
+  private final CountDownLatch ended = new CountDownLatch(1);
+  private volatile @Nullable Observer observer;
+  private volatile @Nullable String end;
+
+  /**
+   * A guest to be saved.
+   *
+   * @param settled gets the faults when nothing is being saved
+   * @param number of this snapshot, for the VMM
+   * @throws IOException if there is no way to read its memory
+   */
+  HandedOverSaving(
+      HandedOverGuest guest,
+      HandedOverMemory memory,
+      HandedOverFaultSource faults,
+      FaultSink settled,
+      VmmConversation conversation,
+      long number)
+      throws IOException {
+    this.guest = guest;
+    this.memory = memory;
+    this.faults = faults;
+    this.settled = settled;
+    this.conversation = conversation;
+    this.number = number;
+    this.segments = memory.segments();
+    this.ranges = rangesOf(segments);
+    this.layout = layoutOf(guest.record().identity());
+  }
+
+  private boolean hasFiles() {
+    return !guest.files().isEmpty();
+  }
+
+  private int pid() {
+    return guest.record().identity().peer().pid();
+  }
+
+  private List<MemoryRange> rangesOf(GuestSegments where) throws IOException {
+    if (!hasFiles() && pid() <= 0) {
+      throw new IOException(
+          "the VMM's process can't be seen from here (another pid namespace): let it pass a memfd"
+              + " for each mapping, or share the namespace");
+    }
+    @Nullable ProcessMappings mappings = hasFiles() ? null : ProcessMappings.of(pid());
+    List<MemoryRange> all = new ArrayList<>();
+    for (GuestSegments.Segment segment : where.all()) {
+      boolean shared =
+          mappings == null
+              || mappings.within(segment.start(), segment.end()).stream()
+                  .anyMatch(ProcessMappings.Mapping::shared);
+      all.add(
+          new MemoryRange(
+              segment.start(),
+              segment.end() - segment.start(),
+              segment.block(),
+              segment.firstPageIndex(),
+              shared));
+    }
+    return List.copyOf(all);
+  }
+
+  /** A block of the file for each name, or for each mapping where they have none. */
+  private static FileLayout layoutOf(GuestRecord.Identity identity) {
+    Map<String, Long> lengths = new LinkedHashMap<>();
+    List<String> names = new ArrayList<>();
+    for (GuestMapping mapping : identity.mappings()) {
+      boolean named = mapping.ramBlock().isPresent();
+      String name = mapping.ramBlock().orElse("ram" + names.size());
+      long end = named ? mapping.offsetBytes() + mapping.sizeBytes() : mapping.sizeBytes();
+      lengths.merge(name, end, Math::max);
+      names.add(name);
+    }
+    List<String> order = List.copyOf(lengths.keySet());
+    List<FileLayout.Place> places = new ArrayList<>();
+    for (int i = 0; i < names.size(); i++) {
+      GuestMapping mapping = identity.mappings().get(i);
+      places.add(
+          new FileLayout.Place(
+              order.indexOf(names.get(i)),
+              mapping.ramBlock().isPresent() ? mapping.offsetBytes() : 0));
+    }
+    return new FileLayout(
+        lengths.entrySet().stream()
+            .map(block -> new MappedRamWriter.Block(block.getKey(), block.getValue()))
+            .toList(),
+        places);
+  }
+
+  @Override
+  public RamBlockTable table() {
+    return memory.table();
+  }
+
+  @Override
+  public FileLayout fileLayout() {
+    return layout;
+  }
+
+  @Override
+  public void begin(FaultSink sink, Observer of) throws IOException {
+    observer = of;
+    String ended = end;
+    if (ended != null) {
+      throw new IOException(ended);
+    }
+    faults.listen(conversation);
+    faults.handOverTo(sink);
+  }
+
+  @Override
+  public Userfaultfd userfaultfd() {
+    return memory.userfaultfd();
+  }
+
+  @Override
+  public PendingEvents events() {
+    return faults;
+  }
+
+  @Override
+  public List<MemoryRange> ranges() {
+    return ranges;
+  }
+
+  /** Whoever compares two layouts means the object: each change makes another. */
+  @Override
+  @SuppressWarnings("ReferenceEquality")
+  public void enter() throws IOException {
+    memory.enter();
+    if (memory.segments() != segments) {
+      memory.leave();
+      throw new IOException("the VMM has unmapped or moved memory that was not saved yet");
+    }
+  }
+
+  @Override
+  public void leave() {
+    memory.leave();
+  }
+
+  @Override
+  public OptionalInt pagemapOf() {
+    return hasFiles() ? OptionalInt.empty() : OptionalInt.of(pid());
+  }
+
+  @Override
+  public GuestReader newReader() {
+    if (hasFiles()) {
+      List<NativeFile> files = guest.files();
+      return (block, offsetBytes, _, lengthBytes, destination) ->
+          files.get(block.index()).readFullyAt(destination, lengthBytes, offsetBytes);
+    }
+    ProcessMemory process = new ProcessMemory(pid());
+    return (_, _, address, lengthBytes, destination) ->
+        process.readFully(address, lengthBytes, destination);
+  }
+
+  @Override
+  public void pause() throws IOException {
+    if (!hasFiles()) {
+      checkProcess();
+    }
+    conversation.pause(number, PATIENCE);
+  }
+
+  /**
+   * Whoever connected need not be the process that the memory belongs to, and a number is given to
+   * another process in the end: only where the userfaultfd's registration shows, its memory is.
+   */
+  private void checkProcess() throws IOException {
+    ProcessMappings mappings = ProcessMappings.of(pid());
+    for (MemoryRange range : ranges) {
+      List<ProcessMappings.Mapping> there =
+          mappings.within(range.start(), range.start() + range.lengthBytes());
+      if (there.isEmpty() || there.stream().anyMatch(mapping -> !mapping.flags().contains(" uw"))) {
+        throw new IOException(
+            "process %d, which handed the memory over, is not the one that it belongs to: let the"
+                    .formatted(pid())
+                + " VMM connect by itself, or pass a memfd for each mapping");
+      }
+    }
+  }
+
+  @Override
+  public void resume() {
+    conversation.resume();
+  }
+
+  @Override
+  public MachineState machineState() throws IOException {
+    return VmmState.machineOf(conversation.deviceState(PATIENCE));
+  }
+
+  @Override
+  public void stopFaults() {
+    faults.handOverTo(settled);
+  }
+
+  @Override
+  public void end() {
+    // The VMM's answer may be on its way still: the conversation goes on listening.
+    ended.countDown();
+  }
+
+  @Override
+  public void interrupt() {
+    conversation.end("the snapshot was given up");
+  }
+
+  /** Pages are given back, or unmapped; on the fault thread, while nothing is being copied. */
+  void dropped(RamBlock block, long firstPageIndex, long pageCount) {
+    Observer to = observer;
+    if (to != null) {
+      to.dropped(block, firstPageIndex, pageCount);
+    }
+  }
+
+  /** The guest is at its end. */
+  void gone(String reason) {
+    end = "the guest has ended: " + reason;
+    Observer to = observer;
+    if (to != null) {
+      to.trouble("the guest has ended: " + reason);
+    }
+    conversation.end(reason);
+  }
+
+  /** Waits until the guest is not used any more. */
+  void awaitEnd() {
+    boolean interrupted = false;
+    while (true) {
+      try {
+        ended.await();
+        break;
+      } catch (InterruptedException e) {
+        interrupted = true;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+}

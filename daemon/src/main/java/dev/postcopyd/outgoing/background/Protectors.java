@@ -1,0 +1,177 @@
+package dev.postcopyd.outgoing.background;
+
+import dev.postcopyd.posix.PagemapScan;
+import dev.postcopyd.postcopy.ClaimBitmap;
+import dev.postcopyd.uffd.Userfaultfd;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.OptionalInt;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * The threads that put the protection up while the guest stands still: one for each processor, made
+ * and waiting before the guest is paused, so that the pause is the kernel's work and nothing else.
+ *
+ * <p>Memory is dealt out in slices. In private memory the page map tells which pages hold anything:
+ * only those are protected, and only those will be read; all others are zero at this moment, and
+ * whoever writes to them later waits for nobody. Used once; {@link #close} ends the threads in any
+ * case.
+ */
+final class Protectors implements AutoCloseable {
+  private static final long SLICE_BYTES = 32L << 20;
+  private static final int MOST_THREADS = 16;
+  private static final long GAP_BYTES = 128 << 10;
+
+  /** A part of a range. */
+  private record Slice(MemoryRange range, long start, long end) {}
+
+  private final WriteProtection protection;
+  private final ClaimBitmap pending;
+  private final long gapBytes;
+  private final List<Slice> slices = new ArrayList<>();
+  private final AtomicInteger nextSlice = new AtomicInteger();
+  private final AtomicReference<@Nullable IOException> failure = new AtomicReference<>();
+  private final CountDownLatch begin = new CountDownLatch(1);
+  private final CountDownLatch ready;
+  private final List<Thread> threads = new ArrayList<>();
+  private final List<PagemapScan> scans = new ArrayList<>();
+  private volatile boolean given;
+
+  /**
+   * Makes the threads; they wait.
+   *
+   * @param pagemapOf whose page map tells what was touched; empty: all of it is protected
+   * @param protectsMissing whether the protection of what is not there holds, so that small gaps
+   *     can be protected with what lies around them, in one call
+   */
+  Protectors(
+      WriteProtection protection,
+      ClaimBitmap pending,
+      OptionalInt pagemapOf,
+      boolean protectsMissing)
+      throws IOException {
+    this.protection = protection;
+    this.pending = pending;
+    this.gapBytes = protectsMissing ? GAP_BYTES : 0;
+    for (MemoryRange range : protection.ranges()) {
+      for (long at = range.start(); at < range.end(); at += SLICE_BYTES) {
+        slices.add(new Slice(range, at, Math.min(at + SLICE_BYTES, range.end())));
+      }
+    }
+    int count =
+        Math.clamp(
+            Runtime.getRuntime().availableProcessors(),
+            1,
+            Math.min(MOST_THREADS, Math.max(1, slices.size())));
+    ready = new CountDownLatch(count);
+    try {
+      for (int i = 0; i < count; i++) {
+        PagemapScan scan = null;
+        if (pagemapOf.isPresent()) {
+          scan = PagemapScan.open(pagemapOf.getAsInt());
+          scans.add(scan);
+        }
+        PagemapScan own = scan;
+        threads.add(Thread.ofPlatform().name("protect-" + i).daemon().start(() -> run(own)));
+      }
+    } catch (IOException | RuntimeException e) {
+      close();
+      throw e;
+    }
+  }
+
+  /** Returns when all threads wait for the moment. */
+  void awaitReady() throws IOException {
+    await(ready);
+  }
+
+  /** Protects all of it; returns when that is done. */
+  void protect() throws IOException {
+    given = true;
+    begin.countDown();
+    for (Thread thread : threads) {
+      join(thread);
+    }
+    IOException failed = failure.get();
+    if (failed != null) {
+      throw failed;
+    }
+  }
+
+  private void run(@Nullable PagemapScan scan) {
+    try {
+      try {
+        Userfaultfd.prepareThread();
+      } finally {
+        ready.countDown();
+      }
+      await(begin);
+      if (!given) {
+        return;
+      }
+      int next = nextSlice.getAndIncrement();
+      while (next < slices.size() && failure.get() == null) {
+        protect(slices.get(next), scan);
+        next = nextSlice.getAndIncrement();
+      }
+    } catch (IOException e) {
+      failure.compareAndSet(null, e);
+    } catch (RuntimeException | Error e) {
+      failure.compareAndSet(null, new IOException("internal error: " + e, e));
+    }
+  }
+
+  private void protect(Slice slice, @Nullable PagemapScan scan) throws IOException {
+    if (scan == null || slice.range.shared()) {
+      protection.protect(slice.range, slice.start, slice.end, pending);
+    } else {
+      scan.scan(
+          slice.start,
+          slice.end,
+          gapBytes,
+          (start, end) -> protection.protect(slice.range, start, end, pending));
+    }
+  }
+
+  private static void await(CountDownLatch latch) throws IOException {
+    try {
+      latch.await();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IOException("interrupted", e);
+    }
+  }
+
+  private static void join(Thread thread) throws IOException {
+    try {
+      thread.join();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IOException("interrupted", e);
+    }
+  }
+
+  @Override
+  public void close() {
+    begin.countDown();
+    boolean interrupted = false;
+    for (Thread thread : threads) {
+      while (thread.isAlive()) {
+        try {
+          thread.join();
+        } catch (InterruptedException e) {
+          interrupted = true;
+        }
+      }
+    }
+    scans.forEach(PagemapScan::close);
+    scans.clear();
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+}

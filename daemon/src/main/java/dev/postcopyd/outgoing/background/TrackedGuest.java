@@ -1,0 +1,80 @@
+package dev.postcopyd.outgoing.background;
+
+import dev.postcopyd.page.RamBlock;
+import dev.postcopyd.page.RamBlockTable;
+import dev.postcopyd.postcopy.FaultSink;
+import dev.postcopyd.postcopy.uffd.PendingEvents;
+import dev.postcopyd.snapshot.MachineState;
+import dev.postcopyd.uffd.Userfaultfd;
+import java.io.IOException;
+import java.util.List;
+import java.util.OptionalInt;
+
+/**
+ * A guest whose writes can be tracked. The steps are {@link #begin}, {@link #pause}, {@link
+ * #resume}, {@link #machineState}, {@link #stopFaults} and {@link #end}, the last two in any case;
+ * they are called by one thread, the snapshot's. The rest holds from begin to end.
+ */
+public interface TrackedGuest {
+  /** Is told, on any thread, what becomes of the guest; must return soon. */
+  interface Observer {
+    /** Something makes the snapshot impossible. */
+    void trouble(String reason);
+
+    /** Pages have gone, by an event that was read while nobody was between enter and leave. */
+    void dropped(RamBlock block, long firstPageIndex, long pageCount);
+  }
+
+  RamBlockTable table();
+
+  FileLayout fileLayout();
+
+  /**
+   * Write faults go to the sink from now on.
+   *
+   * @throws IOException if there can be no snapshot now, saying why
+   */
+  void begin(FaultSink faults, Observer observer) throws IOException;
+
+  /** The userfaultfd that its memory can be registered with. */
+  Userfaultfd userfaultfd();
+
+  /** Reads what makes the kernel refuse to change pages. */
+  PendingEvents events();
+
+  /** Where its memory is; stays true until the end, or trouble occurs. */
+  List<MemoryRange> ranges();
+
+  /**
+   * Nothing of the guest's vanishes by an event from now on until {@link #leave}; to be left soon.
+   *
+   * @throws IOException if its memory is no longer where {@link #ranges} says
+   */
+  void enter() throws IOException;
+
+  void leave();
+
+  /** Whose page map tells what was never touched: a process, 0 this one; empty: nobody's. */
+  OptionalInt pagemapOf();
+
+  /** Makes a reader for one thread. */
+  GuestReader newReader();
+
+  /** The guest stands still when this returns. */
+  void pause() throws IOException;
+
+  /** The guest goes on; also after a pause that has failed. */
+  void resume();
+
+  /** What goes into the file beside memory, as it was at the pause. */
+  MachineState machineState() throws IOException;
+
+  /** Whoever waits in {@link #pause} or {@link #machineState} gives up. From any thread. */
+  void interrupt();
+
+  /** The sink gets no faults any more when this returns; nobody reads them for a moment. */
+  void stopFaults();
+
+  /** All is as it was before; the guest is not used any more. May be called more than once. */
+  void end();
+}

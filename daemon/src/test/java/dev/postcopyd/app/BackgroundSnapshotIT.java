@@ -1,0 +1,403 @@
+package dev.postcopyd.app;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import dev.postcopyd.control.SocketSpec;
+import dev.postcopyd.lab.UffdGuest;
+import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.qmp.client.QmpClient;
+import dev.postcopyd.qmp.codec.QmpJson;
+import dev.postcopyd.qmp.message.QmpException;
+import dev.postcopyd.snapshot.Snapshot;
+import dev.postcopyd.snapshot.SnapshotOpener;
+import dev.postcopyd.snapshot.VmmState;
+import dev.postcopyd.workingset.WorkingSetChoice;
+import java.io.IOException;
+import java.net.UnixDomainSocketAddress;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.node.ArrayNode;
+import tools.jackson.databind.node.ObjectNode;
+
+/**
+ * Background snapshots of guests that handed their memory over, and that write numbers into their
+ * pages meanwhile from several threads: each snapshot is loaded lazily into another guest, which
+ * finds in every page exactly what the first had noted at its pause.
+ */
+@Timeout(value = 1_800, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
+class BackgroundSnapshotIT {
+  private static final long BYTES = 32L << 20;
+
+  /** How many snapshots of each kind of memory: a hundred with {@code scripts/test --soak}. */
+  private static final int ROUNDS =
+      Integer.getInteger(
+          "postcopyd.soak.snapshots", System.getProperty("postcopyd.soak") == null ? 2 : 100);
+
+  @TempDir Path directory;
+
+  private final List<AutoCloseable> open = new ArrayList<>();
+  private Path ram = Path.of("");
+
+  @AfterEach
+  void stop() throws Exception {
+    for (AutoCloseable one : open.reversed()) {
+      one.close();
+    }
+  }
+
+  /** A daemon in this process with a client, for guests filled from one snapshot. */
+  private final class Served implements AutoCloseable {
+    final Path socket;
+    final Daemon daemon;
+    final QmpClient qmp;
+
+    Served(String name, Path snapshot, String options, long bufferBytes) throws Exception {
+      socket = directory.resolve(name);
+      Path monitor = directory.resolve(name + ".qmp");
+      daemon =
+          Daemon.start(
+              DaemonConfig.of(List.of(SocketSpec.parse("unix:" + monitor)))
+                  .withGuest(
+                      ((GuestSpec.HandedOver) GuestSpec.parse("uffd:" + socket + options))
+                          .withoutKeeper())
+                  .withIncoming(Optional.of("file:" + snapshot))
+                  .withSnapshotBuffer(bufferBytes)
+                  .withWorkingSet(WorkingSetChoice.OFF));
+      qmp =
+          QmpClient.connectAndNegotiate(
+              UnixDomainSocketAddress.of(monitor), Duration.ofSeconds(30));
+      open.add(this);
+    }
+
+    UffdGuest guest(String... arguments) throws IOException {
+      List<String> all = new ArrayList<>(List.of(arguments));
+      all.add(socket.toString());
+      UffdGuest guest = UffdGuest.start(directory, all.toArray(String[]::new));
+      open.add(guest);
+      return guest;
+    }
+
+    JsonNode status() throws IOException, QmpException {
+      return qmp.execute("query-migrate", QmpJson.object());
+    }
+
+    void await(String status) throws Exception {
+      long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+      JsonNode now = status();
+      while (!now.path("status").asString("").equals(status)) {
+        assertThat(System.nanoTime()).as("%s", now).isLessThan(end);
+        TimeUnit.MILLISECONDS.sleep(5);
+        now = status();
+      }
+    }
+
+    JsonNode awaitEnd() throws Exception {
+      long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(120);
+      JsonNode now = status();
+      while (List.of("setup", "active", "cancelling").contains(now.path("status").asString(""))) {
+        assertThat(System.nanoTime()).as("%s", now).isLessThan(end);
+        TimeUnit.MILLISECONDS.sleep(5);
+        now = status();
+      }
+      return now;
+    }
+
+    void capabilities(boolean background) throws Exception {
+      ObjectNode arguments = QmpJson.object();
+      ArrayNode list = arguments.putArray("capabilities");
+      for (String name : List.of("postcopy-ram", "background-snapshot", "mapped-ram")) {
+        list.addObject()
+            .put("capability", name)
+            .put(
+                "state", !name.equals("postcopy-ram") && (background || name.equals("mapped-ram")));
+      }
+      JsonNode _ = qmp.execute("migrate-set-capabilities", arguments);
+    }
+
+    void migrate(Path file) throws IOException, QmpException {
+      JsonNode _ = qmp.execute("migrate", QmpJson.object().put("uri", "file:" + file));
+    }
+
+    JsonNode snapshot(Path file) throws Exception {
+      migrate(file);
+      return awaitEnd();
+    }
+
+    @Override
+    public void close() {
+      qmp.close();
+      daemon.close();
+    }
+  }
+
+  private Served serve(String options) throws Exception {
+    return serve(options, 64L << 20);
+  }
+
+  private Served serve(String options, long bufferBytes) throws Exception {
+    ram = UffdGuest.pattern(directory.resolve("ram"), BYTES);
+    return new Served("h", ram, options, bufferBytes);
+  }
+
+  private UffdGuest stamping(Served served, String region, String... more) throws Exception {
+    List<String> arguments =
+        new ArrayList<>(
+            List.of(
+                "--region",
+                region,
+                "--stamps",
+                "--threads",
+                "3",
+                "--seconds",
+                "1000",
+                "--pause-us",
+                "20",
+                "--file",
+                ram.toString()));
+    arguments.addAll(List.of(more));
+    UffdGuest guest = served.guest(arguments.toArray(String[]::new));
+    assertThat(guest.line()).isEqualTo("stamping");
+    served.await("completed");
+    served.capabilities(true);
+    return guest;
+  }
+
+  /** Ends it; answers what it says in the end. */
+  private static JsonNode last(UffdGuest guest) throws IOException {
+    guest.tell("q");
+    return guest.report();
+  }
+
+  private static byte[] stateIn(Path file) throws IOException {
+    try (Snapshot snapshot = SnapshotOpener.open(NativeFile.open(file, NativeFile.Mode.READ), 0)) {
+      return VmmState.of(snapshot.machineState().orElseThrow()).orElseThrow();
+    }
+  }
+
+  /** Loads a snapshot lazily into a guest that compares each page with what the first noted. */
+  private void assertConsistentCut(Path file, String region, String name) throws Exception {
+    Path state = Files.write(directory.resolve(name + ".state"), stateIn(file));
+    try (Served served = new Served(name, file, "", 64L << 20);
+        UffdGuest guest =
+            served.guest(
+                "--region",
+                region,
+                "--file",
+                ram.toString(),
+                "--expect-stamps",
+                state.toString())) {
+      JsonNode report = guest.report();
+      assertThat(report.path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
+      assertThat(report.path("verified-pages").asLong()).isPositive();
+      assertThat(guest.awaitExit()).as(guest.story()).isEqualTo(UffdGuest.RIGHT);
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "size=32M | --events=remove",
+        "size=32M,backing=memfd | --events=remove",
+        "size=32M,backing=memfd,minor=on | --pass-memfds"
+      })
+  void everySnapshotIsOfOneMoment(String region, String option) throws Exception {
+    Served served = serve("");
+    try (UffdGuest guest = stamping(served, region, "--timeout", "1500", option)) {
+      for (int i = 0; i < ROUNDS; i++) {
+        Path file = directory.resolve("snapshot" + i);
+        JsonNode end = served.snapshot(file);
+        assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("completed");
+        assertThat(end.path("downtime").asLong(-1)).isNotNegative();
+        assertThat(end.path("ram").path("remaining").asLong(-1)).isZero();
+        assertConsistentCut(file, "size=32M", "check" + i);
+        Files.delete(file);
+      }
+      JsonNode report = last(guest);
+      assertThat(report.path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
+      assertThat(report.path("pauses").asInt()).isEqualTo(ROUNDS);
+      assertThat(guest.awaitExit()).as(guest.story()).isEqualTo(UffdGuest.RIGHT);
+    }
+  }
+
+  /** Writers that hardly rest, and no room to copy to. */
+  @Test
+  void aSmallBufferThrottlesAndTheSnapshotIsRight() throws Exception {
+    Served served = serve("", 1);
+    try (UffdGuest guest = stamping(served, "size=32M", "--pause-us", "0")) {
+      Path file = directory.resolve("snapshot");
+      assertThat(served.snapshot(file).path("status").asString("")).isEqualTo("completed");
+      assertConsistentCut(file, "size=32M", "check");
+      assertThat(last(guest).path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
+    }
+  }
+
+  @Test
+  void blocksByNameComeTogetherAgain() throws Exception {
+    Served served = serve("");
+    Path file = directory.resolve("snapshot");
+    try (UffdGuest guest =
+        stamping(
+            served,
+            "size=12M,ramblock=ram,offset=20M",
+            "--region",
+            "size=20M,ramblock=ram,offset=0")) {
+      JsonNode end = served.snapshot(file);
+      assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("completed");
+      Path state = Files.write(directory.resolve("state"), stateIn(file));
+      try (Served again = new Served("again", file, "", 64L << 20);
+          UffdGuest other =
+              again.guest(
+                  "--region",
+                  "size=12M,ramblock=ram,offset=20M",
+                  "--region",
+                  "size=20M,ramblock=ram,offset=0",
+                  "--file",
+                  ram.toString(),
+                  "--expect-stamps",
+                  state.toString())) {
+        assertThat(other.report().path("wrong-pages").asLong(-1)).as(other.story()).isZero();
+      }
+      assertThat(last(guest).path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
+    }
+  }
+
+  @Test
+  void refusedBeforeAllOfMemoryIsThere() throws Exception {
+    Served served = serve(",eager=off");
+    served.capabilities(true);
+    try (UffdGuest guest = served.guest("--region", "size=32M", "--commands")) {
+      assertThat(guest.line()).isEqualTo("ready");
+      assertThat(guest.command("check 0 1")).startsWith("right");
+      assertThatThrownBy(() -> served.migrate(directory.resolve("snapshot")))
+          .hasMessageContaining(
+              "a background snapshot can be made only when all of the guest's memory is there")
+          .hasMessageContaining("postcopy-active");
+      assertNothingIsLeft();
+    }
+  }
+
+  @Test
+  void aPlainSaveIsRefusedAndSoIsOneWithoutGuest() throws Exception {
+    Served served = serve("");
+    served.capabilities(false);
+    assertThatThrownBy(() -> served.migrate(directory.resolve("x")))
+        .hasMessageContaining("only with the capabilities background-snapshot and mapped-ram");
+    served.capabilities(true);
+    assertThatThrownBy(() -> served.migrate(directory.resolve("x")))
+        .hasMessageContaining("no guest has handed its memory over");
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "error | the VMM can't pause its guest: not in the mood",
+        "remove | the VMM has given back or unmapped memory that was not saved yet"
+      })
+  void whatTheVmmDoesInstead(String answer, String reason) throws Exception {
+    Served served = serve("");
+    try (UffdGuest guest = stamping(served, "size=32M", "--pause-answer", answer)) {
+      Path file = directory.resolve("snapshot");
+      JsonNode end = served.snapshot(file);
+      assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("failed");
+      assertThat(end.path("error-desc").asString("")).contains(reason);
+      assertNothingIsLeft();
+      assertThat(last(guest).path("writes").asLong()).isPositive();
+      assertThat(guest.awaitExit()).as(guest.story()).isEqualTo(UffdGuest.RIGHT);
+    }
+  }
+
+  @Test
+  void cancelledAgainAndAgainAndThenTaken() throws Exception {
+    Served served = serve("");
+    try (UffdGuest guest = stamping(served, "size=32M")) {
+      int cancelled = 0;
+      for (int i = 0; i < 8; i++) {
+        served.migrate(directory.resolve("snapshot"));
+        TimeUnit.MICROSECONDS.sleep(i * 2_000L);
+        JsonNode _ = served.qmp.execute("migrate_cancel", QmpJson.object());
+        JsonNode end = served.awaitEnd();
+        assertThat(end.path("status").asString("")).as("%s", end).isIn("cancelled", "completed");
+        if (end.path("status").asString("").equals("cancelled")) {
+          cancelled++;
+          assertNothingIsLeft();
+        } else {
+          Files.delete(directory.resolve("snapshot"));
+        }
+      }
+      assertThat(cancelled).isPositive();
+      Path file = directory.resolve("snapshot");
+      JsonNode end = served.snapshot(file);
+      assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("completed");
+      assertConsistentCut(file, "size=32M", "check");
+      assertThat(last(guest).path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
+    }
+  }
+
+  @Test
+  void aVmmThatDiesInTheMiddle() throws Exception {
+    Served served = serve("");
+    for (int i = 0; i < 4; i++) {
+      try (UffdGuest guest = stamping(served, "size=32M")) {
+        served.migrate(directory.resolve("snapshot"));
+        TimeUnit.MICROSECONDS.sleep(i * 4_000L);
+        guest.kill();
+        JsonNode end = served.awaitEnd();
+        if (end.path("status").asString("").equals("completed")) {
+          Files.delete(directory.resolve("snapshot"));
+        } else {
+          assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("failed");
+          assertNothingIsLeft();
+        }
+      }
+      long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
+      while (!served.qmp.execute("__dev.postcopyd_query-guests", QmpJson.object()).isEmpty()) {
+        assertThat(System.nanoTime()).isLessThan(end);
+        TimeUnit.MILLISECONDS.sleep(10);
+      }
+    }
+  }
+
+  @Test
+  void aFullDiskFailsAndTheGuestGoesOn() throws Exception {
+    Path disk = Files.createDirectory(directory.resolve("disk"));
+    run("mount", "-t", "tmpfs", "-o", "size=8m", "none", disk.toString());
+    try {
+      Served served = serve("");
+      try (UffdGuest guest = stamping(served, "size=32M")) {
+        JsonNode end = served.snapshot(disk.resolve("snapshot"));
+        assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("failed");
+        assertThat(end.path("error-desc").asString("")).contains("ENOSPC");
+        try (var left = Files.list(disk)) {
+          assertThat(left).isEmpty();
+        }
+        assertThat(last(guest).path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
+      }
+    } finally {
+      run("umount", disk.toString());
+    }
+  }
+
+  private void assertNothingIsLeft() {
+    assertThat(directory.resolve("snapshot")).doesNotExist();
+    assertThat(directory.resolve(".snapshot.partial")).doesNotExist();
+  }
+
+  private static void run(String... command) throws Exception {
+    assertThat(new ProcessBuilder(command).inheritIO().start().waitFor()).isZero();
+  }
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Threads write to pages of their own, each write with a number that grows over all of them, and note what every page
+// holds. When the handler asks for a pause, they come to rest between two writes, and what they have noted is the state
+// of the devices: so a snapshot is right if every page holds exactly what the state says, and nothing older or newer.
+
+#include "guest.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MAX_LINE 4096
+#define WAITED_NANOS 3000.0
+
+static uint64_t *noted;  // by page: the number of the last write to it, 0 for none
+static _Atomic uint64_t last_number;
+static _Atomic bool pausing, ending;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static int at_rest;
+static uint64_t pauses, longest_pause, pause_sum;
+
+struct stamper;
+static struct stamper *stampers;
+
+struct stamper {
+    pthread_t thread;
+    int index;
+    _Atomic uint64_t writes;
+    struct histogram latencies;
+    struct histogram waits;  // of writes that took so long that they have waited
+};
+
+static volatile uint64_t *word(const struct region *r, uint64_t page, uint64_t at) {
+    return (volatile uint64_t *)(page_at(r, page) + at);
+}
+
+// First, middle and last word.
+static void places(const struct region *r, uint64_t at[3]) {
+    at[0] = 0;
+    at[1] = r->page_bytes / 2;
+    at[2] = r->page_bytes - 8;
+}
+
+static void rest(void) {
+    pthread_mutex_lock(&lock);
+    at_rest++;
+    pthread_cond_broadcast(&changed);
+    while (pausing) {
+        pthread_cond_wait(&changed, &lock);
+    }
+    at_rest--;
+    pthread_mutex_unlock(&lock);
+}
+
+static void *stamp(void *argument) {
+    struct stamper *s = argument;
+    uint64_t random = (options.seed + 1) * 88172645463325252ULL + (uint64_t)s->index * 7919;
+    uint64_t pages = total_pages(), threads = (uint64_t)options.threads;
+    uint64_t own = (pages - (uint64_t)s->index + threads - 1) / threads;
+    while (!ending) {
+        if (pausing) {
+            rest();
+            continue;
+        }
+        // Every other write goes to a few pages, the rest to three quarters of them.
+        uint64_t dice = next_random(&random);
+        uint64_t among = dice & 1 ? at_most(own, 64) : own * 3 / 4 + 1;
+        uint64_t global = (dice >> 8) % at_most(among, own) * threads + (uint64_t)s->index;
+        uint64_t page;
+        struct region *r = region_of(global, &page);
+        uint64_t number = ++last_number;
+        uint64_t at[3];
+        places(r, at);
+        uint64_t before = ticks();
+        *word(r, page, at[0]) = number;
+        uint64_t took = ticks() - before;
+        record(&s->latencies, took);
+        if ((double)took * nanos_per_tick > WAITED_NANOS) {
+            record(&s->waits, took);
+        }
+        *word(r, page, at[1]) = number;
+        *word(r, page, at[2]) = number;
+        noted[global] = number;
+        s->writes++;
+        if (options.pause_nanos != 0) {
+            sleep_nanos(options.pause_nanos);
+        }
+    }
+    return NULL;
+}
+
+// ---- pauses
+
+static void say(const char *bytes, size_t length) {
+    if (!send_with_fds(bytes, length, NULL, 0)) {
+        ending = true;
+    }
+}
+
+static void stop_threads(void) {
+    pausing = true;
+    pthread_mutex_lock(&lock);
+    while (at_rest < options.threads) {
+        pthread_cond_wait(&changed, &lock);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+static void let_threads_go_on(void) {
+    pthread_mutex_lock(&lock);
+    pausing = false;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+static bool answers(const char *how) {
+    return options.pause_answer != NULL && strcmp(options.pause_answer, how) == 0;
+}
+
+static void pause_for(unsigned long long id, uint64_t *since) {
+    struct text line = {0};
+    if (answers("mute")) {
+        return;
+    }
+    if (answers("error")) {
+        append(&line, "{\"error\":\"not in the mood\"}\n");
+        say(line.bytes, line.length);
+        free(line.bytes);
+        return;
+    }
+    stop_threads();
+    *since = nanos();
+    uint64_t pages = total_pages();
+    append(&line, "{\"paused\":{\"id\":%llu,\"device_state_bytes\":%llu}}\n", id, (unsigned long long)pages * 8);
+    say(line.bytes, line.length);
+    say((const char *)noted, pages * 8);
+    free(line.bytes);
+}
+
+static void resume(uint64_t *since) {
+    if (*since == 0) {
+        return;
+    }
+    uint64_t took = nanos() - *since;
+    longest_pause = took > longest_pause ? took : longest_pause;
+    pause_sum += took;
+    pauses++;
+    *since = 0;
+    if (answers("remove")) {
+        // What lies last is saved last.
+        const struct region *r = &regions[region_count - 1];
+        madvise(page_at(r, r->pages - 16), 16 * r->page_bytes, MADV_DONTNEED);
+    }
+    let_threads_go_on();
+}
+
+static void obey_line(const char *line, uint64_t *since) {
+    unsigned long long id = 0;
+    if (sscanf(line, "{\"pause\":{\"id\":%llu", &id) == 1 || sscanf(line, "{\"pause\": {\"id\": %llu", &id) == 1) {
+        pause_for(id, since);
+    } else if (strncmp(line, "{\"resume\"", 9) == 0) {
+        resume(since);
+    } else {
+        fprintf(stderr, "uffd-guest: the handler says %s\n", line);
+    }
+}
+
+static bool stdin_at_end;
+
+// A line on standard input asks how far they are; one with a q ends it all.
+static void say_progress(void) {
+    char line[100];
+    if (read(STDIN_FILENO, line, sizeof line) <= 0) {
+        stdin_at_end = true;
+        return;
+    }
+    if (line[0] == 'q') {
+        ending = true;
+        return;
+    }
+    unsigned long long total = 0;
+    for (int i = 0; i < options.threads; i++) {
+        total += stampers[i].writes;
+    }
+    printf("{\"writes\":%llu,\"at-ns\":%llu}\n", total, (unsigned long long)nanos());
+    fflush(stdout);
+}
+
+static void obey_handler(uint64_t deadline) {
+    static char line[MAX_LINE];
+    size_t length = 0;
+    uint64_t since = 0;
+    while (!ending && nanos() < deadline) {
+        struct pollfd fds[] = {{.fd = connection, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
+        if (poll(fds, stdin_at_end ? 1 : 2, 20) <= 0) {
+            continue;
+        }
+        if (!stdin_at_end && fds[1].revents != 0) {
+            say_progress();
+        }
+        if (fds[0].revents == 0) {
+            continue;
+        }
+        ssize_t count = recv(connection, line + length, 1, 0);
+        if (count <= 0) {
+            break;
+        }
+        if (line[length] == '\n') {
+            line[length] = '\0';
+            length = 0;
+            obey_line(line, &since);
+        } else if (length < MAX_LINE - 2) {
+            length++;
+        }
+    }
+    // A handler that is gone resumes nobody.
+    resume(&since);
+    let_threads_go_on();
+    while (!ending && nanos() < deadline) {
+        sleep_nanos(10000000);
+    }
+}
+
+// ---- what pages are to hold
+
+static bool holds(const struct region *r, uint64_t page, uint64_t number) {
+    char why[200];
+    uint64_t at[3];
+    places(r, at);
+    for (int i = 0; number != 0 && i < 3; i++) {
+        uint64_t is = *word(r, page, at[i]);
+        if (is != number) {
+            fprintf(stderr, "uffd-guest: region %d page %llu offset %llu holds %llu, not %llu\n", (int)(r - regions),
+                    (unsigned long long)page, (unsigned long long)at[i], (unsigned long long)is,
+                    (unsigned long long)number);
+            return false;
+        }
+    }
+    if (number != 0) {
+        return true;
+    }
+    if (page_is_right(r, page, why, sizeof why)) {
+        return true;
+    }
+    fprintf(stderr, "uffd-guest: %s\n", why);
+    return false;
+}
+
+static void check_all(const uint64_t *numbers) {
+    uint64_t pages = total_pages(), random = options.seed + 1;
+    uint64_t first = next_random(&random) % pages;
+    for (uint64_t i = 0; i < pages; i++) {
+        // In an order that is neither the file's nor that of the loader.
+        uint64_t global = (first + i * 7919) % pages;
+        uint64_t page;
+        struct region *r = region_of(pages % 7919 == 0 ? i : global, &page);
+        uint64_t number = numbers[pages % 7919 == 0 ? i : global];
+        if (holds(r, page, number)) {
+            verified_pages++;
+        } else if (wrong_pages++ > 10) {
+            return;
+        }
+    }
+}
+
+void check_expected_stamps(const char *path) {
+    uint64_t pages = total_pages();
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint64_t *numbers = malloc(pages * 8);
+    if (fd < 0 || numbers == NULL || read(fd, numbers, pages * 8) != (ssize_t)(pages * 8)) {
+        die("%s", path);
+    }
+    close(fd);
+    check_all(numbers);
+    free(numbers);
+    printf("{\"verified-pages\":%llu,\"wrong-pages\":%llu}\n", (unsigned long long)verified_pages,
+           (unsigned long long)wrong_pages);
+}
+
+void work_with_stamps(void) {
+    noted = calloc(total_pages(), 8);
+    stampers = calloc((unsigned)options.threads, sizeof *stampers);
+    if (noted == NULL || stampers == NULL) {
+        die("no memory");
+    }
+    for (int i = 0; i < options.threads; i++) {
+        stampers[i].index = i;
+        errno = pthread_create(&stampers[i].thread, NULL, stamp, &stampers[i]);
+        if (errno != 0) {
+            die("pthread_create");
+        }
+    }
+    puts("stamping");
+    fflush(stdout);
+    obey_handler(nanos() + (uint64_t)(options.seconds * 1e9));
+    ending = true;
+    static struct histogram latencies, waits;
+    uint64_t total = 0;
+    for (int i = 0; i < options.threads; i++) {
+        pthread_join(stampers[i].thread, NULL);
+        total += stampers[i].writes;
+        merge(&latencies, &stampers[i].latencies);
+        merge(&waits, &stampers[i].waits);
+    }
+    if (!answers("remove")) {
+        check_all(noted);
+    }
+    struct text t = {0};
+    append(&t, "{\"writes\":%llu,\"pauses\":%llu,\"longest-pause-ns\":%llu,\"pause-sum-ns\":%llu", (unsigned long long)total,
+           (unsigned long long)pauses, (unsigned long long)longest_pause, (unsigned long long)pause_sum);
+    append(&t, ",\"verified-pages\":%llu,\"wrong-pages\":%llu", (unsigned long long)verified_pages,
+           (unsigned long long)wrong_pages);
+    describe_histogram(&t, "write", &latencies);
+    describe_histogram(&t, "wait", &waits);
+    append(&t, "}");
+    puts(t.bytes);
+    fflush(stdout);
+    free(t.bytes);
+    free(stampers);
+}
