@@ -145,7 +145,7 @@ class SilentPeersIT {
     try (SourceSession second = first.next(address.open())) {
       second.beginWithin(BEGINNING_NANOS);
       second.start();
-      try (SocketChannel peer = connect((byte) 8, (byte) 0)) {
+      try (SocketChannel peer = connect((byte) 8, (byte) 0, (byte) 10, (byte) 0)) {
         assertThat(outcome.get()).startsWith("lost: ").contains("nothing has come for");
         assertThat(peer.read(ByteBuffer.allocate(1))).isNegative();
       }
