@@ -23,6 +23,7 @@ import picocli.CommandLine.Spec;
     subcommands = {
       RunCommand.class,
       RestoreCommand.class,
+      VirshRestoreCommand.class,
       ReceiveCommand.class,
       ServeCommand.class,
       DemoCommand.class,
