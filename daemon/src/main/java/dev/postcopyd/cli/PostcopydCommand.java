@@ -24,6 +24,7 @@ import picocli.CommandLine.Spec;
       RunCommand.class,
       RestoreCommand.class,
       VirshRestoreCommand.class,
+      LibvirtAgentCommand.class,
       ReceiveCommand.class,
       ServeCommand.class,
       DemoCommand.class,
