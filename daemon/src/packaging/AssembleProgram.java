@@ -35,6 +35,7 @@ final class AssembleProgram {
     Files.copy(
         packaging.resolve("jvm.options"), program.resolve("jvm.options"), StandardCopyOption.REPLACE_EXISTING);
     compile(Path.of(args[3]), bin.resolveSibling("postcopyd-hold"));
+    compile(Path.of(args[3]).resolveSibling("postcopyd-qemu"), bin.resolveSibling("postcopyd-qemu"));
     compile(Path.of(args[4]), Files.createDirectories(program.resolve("libexec")).resolve("uffd-guest"), "-pthread", "-lm");
     Files.writeString(program.resolve("java-home"), System.getProperty("java.home") + "\n");
     Path cache = program.resolve("postcopyd.aot");

@@ -63,9 +63,10 @@ class ArchitectureTest {
       source              -> page, stream, posix, tls
       sink                -> page, stream, posix, snapshot, source, outgoing
       control             -> tls, source, sink, loader, incoming, outgoing, outgoing.background, postcopy, guest, monitor, workingset, fds, metrics, snapshot, posix, qmp.message, qmp.codec, qmp.qapi, qmp.schema, page
+      libvirt             -> posix
       view                -> incoming, loader, postcopy, metrics, qmp.codec
       app                 -> *
-      cli                 -> app, control, guest, sink, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, qmp.schema, metrics
+      cli                 -> app, control, libvirt, guest, sink, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, qmp.schema, metrics
       """;
 
   private static List<String[]> rows() {

@@ -27,7 +27,8 @@ public final class BenchCommand implements Callable<Integer> {
       paramLabel = "NAME",
       description =
           "fault, loading, eager, start, open, bitmap, resume, stream, receive, network, uffd,"
-              + " uffd-around, uffd-clones, uffd-recorded, background; all of them by default")
+              + " uffd-around, uffd-clones, uffd-recorded, background,"
+              + " libvirt; all of them by default")
   private @Nullable List<String> names;
 
   @Option(names = "--rounds", description = "how often both peers run; odd numbers have a median")
@@ -71,6 +72,7 @@ public final class BenchCommand implements Callable<Integer> {
     tables.put("uffd-clones", new HandoverClones());
     tables.put("uffd-recorded", new HandoverRecorded());
     tables.put("background", new BackgroundSnapshots());
+    tables.put("libvirt", new LibvirtRestore());
     return tables;
   }
 

@@ -22,6 +22,7 @@ import dev.postcopyd.metrics.Readiness;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.posix.ConfinedDirectory;
 import dev.postcopyd.posix.FileOpener;
+import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.message.QmpVersion;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.OwnCommands;
@@ -253,7 +254,7 @@ public final class Daemon implements AutoCloseable {
   }
 
   /** Waits for the session with QEMU's monitor. */
-  void awaitQemu(Duration patience) throws IOException {
+  public void awaitQemu(Duration patience) throws IOException {
     QemuMonitor qemu = Objects.requireNonNull(guestParts.monitor(), "the guest is no QEMU");
     try {
       var _ = qemu.connected().get(patience.toMillis(), TimeUnit.MILLISECONDS);
@@ -262,6 +263,26 @@ public final class Daemon implements AutoCloseable {
       throw new IOException("interrupted while waiting for QEMU", e);
     } catch (ExecutionException | TimeoutException e) {
       throw new IOException(qemu.trouble(), e);
+    }
+  }
+
+  /**
+   * Loads a snapshot into the QEMU at the monitor, with both capabilities, and waits until the file
+   * is open.
+   *
+   * @throws IOException if it can't be loaded, with the reason
+   */
+  public void load(String uri) throws IOException {
+    loadAtStart.load(Objects.requireNonNull(proxy, "the guest is no QEMU"), uri);
+  }
+
+  /** What QEMU itself says of its migration; empty if it does not answer at once. */
+  Optional<String> statusOfQemu(Duration patience) {
+    QemuMonitor qemu = Objects.requireNonNull(guestParts.monitor(), "the guest is no QEMU");
+    try {
+      return Optional.of(qemu.call("query-migrate", patience).path("status").asString("none"));
+    } catch (IOException | QmpException e) {
+      return Optional.empty();
     }
   }
 

@@ -3,6 +3,7 @@ package dev.postcopyd.cli;
 import dev.postcopyd.app.Daemon;
 import dev.postcopyd.app.GuestSpec;
 import dev.postcopyd.qmp.schema.MigrationStatus;
+import java.io.IOException;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
@@ -27,6 +28,8 @@ final class LoadFollower {
   private final RestoreProgress progress;
   private final long patienceNanos;
   private final Optional<GuestSpec.Stream> destination;
+  private WhenActive whenActive = () -> {};
+  private boolean active;
   private long enteredNanos;
   private long pausedNanos;
   private long recoveredNanos;
@@ -46,8 +49,24 @@ final class LoadFollower {
     this.destination = destination;
   }
 
+  /** What is to be done once the guest has its device state, and may run. */
+  interface WhenActive {
+    /**
+     * Does it, on the thread that follows the load.
+     *
+     * @throws IOException which ends the following
+     */
+    void run() throws IOException;
+  }
+
+  /** The same, which does something as soon as the guest may run. */
+  LoadFollower withWhenActive(WhenActive action) {
+    whenActive = action;
+    return this;
+  }
+
   /** Returns at the load's end; says what went wrong, if anything did. */
-  Optional<String> follow() throws InterruptedException {
+  Optional<String> follow() throws InterruptedException, IOException {
     long startNanos = System.nanoTime();
     long shownNanos = startNanos;
     boolean seen = false;
@@ -57,6 +76,11 @@ final class LoadFollower {
       seen |= status != MigrationStatus.NONE;
       boolean changed = progress.entered(status, nowNanos);
       enteredNanos = changed ? nowNanos : enteredNanos;
+      if (!active
+          && (status == MigrationStatus.POSTCOPY_ACTIVE || status == MigrationStatus.COMPLETED)) {
+        active = true;
+        whenActive.run();
+      }
       if (changed || nowNanos - shownNanos >= SHOW_NANOS) {
         show(status, nowNanos);
         shownNanos = nowNanos;

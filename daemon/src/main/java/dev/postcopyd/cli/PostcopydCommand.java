@@ -23,6 +23,8 @@ import picocli.CommandLine.Spec;
     subcommands = {
       RunCommand.class,
       RestoreCommand.class,
+      VirshRestoreCommand.class,
+      LibvirtAgentCommand.class,
       ReceiveCommand.class,
       ServeCommand.class,
       DemoCommand.class,

@@ -30,6 +30,7 @@ final class RestoreProgress {
   private long activeNanos;
   private long activeBytes;
   private boolean active;
+  private long resumedNanos;
 
   /** Whether it has been said that somebody is waited for. */
   private boolean told;
@@ -169,6 +170,18 @@ final class RestoreProgress {
     return now == null ? "none" : now.wireName().toLowerCase(Locale.ROOT);
   }
 
+  /** The guest runs, because somebody has started it. */
+  void resumed(long nowNanos) {
+    resumedNanos = nowNanos;
+    if (json) {
+      out.println(
+          QmpJson.write(
+              QmpJson.object()
+                  .put("status", wireName())
+                  .put("resumed-ms", TimeUnit.NANOSECONDS.toMillis(nowNanos - beganNanos))));
+    }
+  }
+
   /** The last words of a reception that went well. */
   void received(Daemon daemon, Path file, long nowNanos) {
     if (json) {
@@ -191,12 +204,15 @@ final class RestoreProgress {
     }
     Pages pages = Pages.of(daemon);
     String resumed =
-        active
-            ? (daemon.load().map(SnapshotLoad::savedRunning).orElse(true)
-                    ? "The guest ran after %d ms; "
-                    : "The guest, which was saved paused, could run after %d ms (cont); ")
-                .formatted(TimeUnit.NANOSECONDS.toMillis(activeNanos - beganNanos))
-            : "";
+        resumedNanos != 0
+            ? "The guest ran after %d ms; "
+                .formatted(TimeUnit.NANOSECONDS.toMillis(resumedNanos - beganNanos))
+            : active
+                ? (daemon.load().map(SnapshotLoad::savedRunning).orElse(true)
+                        ? "The guest ran after %d ms; "
+                        : "The guest, which was saved paused, could run after %d ms (cont); ")
+                    .formatted(TimeUnit.NANOSECONDS.toMillis(activeNanos - beganNanos))
+                : "";
     out.printf(
         "%s%sall of its %.0f MiB (%.0f MiB of data) arrived after %.2f s, %d pages because it asked"
             + " for them.%n",

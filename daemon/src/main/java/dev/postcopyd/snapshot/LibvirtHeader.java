@@ -21,17 +21,19 @@ import java.nio.charset.StandardCharsets;
  *
  * <p>As found in images of libvirt 11.3. The stream's offset is not aligned to anything.
  */
-record LibvirtHeader(int dataLengthBytes, boolean wasRunning) {
+record LibvirtHeader(int dataLengthBytes, boolean wasRunning, int format, int cookieOffset) {
   static final int LENGTH_BYTES = 0x5c;
   static final String MAGIC = "LibvirtQemudSave";
   static final String MAGIC_INCOMPLETE = "LibvirtQemudPart";
   private static final int FORMAT_SPARSE = 6;
   private static final int VERSION = 2;
   private static final int VERSION_AT = 0x10;
-  private static final int DATA_LENGTH_AT = 0x14;
+  static final int DATA_LENGTH_AT = 0x14;
   private static final int WAS_RUNNING_AT = 0x18;
   private static final int FORMAT_AT = 0x1c;
-  private static final String[] FORMATS = {"raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse"};
+  static final int COOKIE_OFFSET_AT = 0x20;
+  static final String SPARSE = "sparse";
+  private static final String[] FORMATS = {"raw", "gzip", "bzip2", "xz", "lzop", "zstd", SPARSE};
 
   /** Whether a file that begins with {@code head} is a save image, complete or not. */
   static boolean isSaveImage(byte[] head) {
@@ -41,8 +43,7 @@ record LibvirtHeader(int dataLengthBytes, boolean wasRunning) {
   /**
    * Decodes the header of a file of {@code fileSizeBytes}, of which {@code head} is the beginning.
    *
-   * @throws StreamFormatException if it is not a complete image of a format that can be loaded
-   *     lazily
+   * @throws StreamFormatException if it is not a complete image
    */
   static LibvirtHeader decode(byte[] head, long fileSizeBytes) throws StreamFormatException {
     if (startsWith(head, MAGIC_INCOMPLETE)) {
@@ -82,14 +83,33 @@ record LibvirtHeader(int dataLengthBytes, boolean wasRunning) {
           "libvirt save image has the unknown format " + Integer.toUnsignedString(format),
           FORMAT_AT);
     }
-    if (format != FORMAT_SPARSE) {
+    return new LibvirtHeader(
+        dataLength, fields.getInt(WAS_RUNNING_AT) != 0, format, fields.getInt(COOKIE_OFFSET_AT));
+  }
+
+  /**
+   * The same header, if its image can be loaded lazily.
+   *
+   * @throws StreamFormatException if it can't
+   */
+  LibvirtHeader requireSparse() throws StreamFormatException {
+    if (!isSparse()) {
       throw new StreamFormatException(
           ("libvirt save image of format '%s' cannot be loaded lazily, only 'sparse' can: restore it and save it again"
                   + " with virsh save --image-format sparse")
-              .formatted(FORMATS[format]),
+              .formatted(formatName()),
           FORMAT_AT);
     }
-    return new LibvirtHeader(dataLength, fields.getInt(WAS_RUNNING_AT) != 0);
+    return this;
+  }
+
+  boolean isSparse() {
+    return format == FORMAT_SPARSE;
+  }
+
+  /** As {@code virsh save --image-format} has it. */
+  String formatName() {
+    return FORMATS[format];
   }
 
   /** File offset of the QEMU stream. */

@@ -24,7 +24,7 @@ public final class LibvirtSaveImage implements Snapshot {
   /** As {@link MappedRamFile#open}; {@code head} is how the file begins. */
   static LibvirtSaveImage open(NativeFile file, StreamSource source, byte[] head)
       throws IOException {
-    LibvirtHeader header = LibvirtHeader.decode(head, source.sizeBytes());
+    LibvirtHeader header = LibvirtHeader.decode(head, source.sizeBytes()).requireSparse();
     return new LibvirtSaveImage(
         header, MappedRamFile.open(file, source, header.streamOffsetBytes()));
   }

@@ -56,6 +56,16 @@ public record QemuLab(Path root, Path qemu, Path kernel, Path initramfs) {
     return existing(root.resolve(".lab/qmp-shell"));
   }
 
+  /** Where libvirt is unpacked, as a directory that stands for {@code /}. */
+  public Path requireLibvirt() {
+    Properties properties = properties(root);
+    if (properties.getProperty("libvirt") == null) {
+      throw missing(
+          "no libvirt: " + properties.getProperty("libvirt.missing", "unknown here"), "libvirt");
+    }
+    return existing(root.resolve(".lab/libvirt"));
+  }
+
   /** The launcher of the packaged program; the integration phase comes after packaging. */
   public Path postcopyd() {
     return existing(root.resolve("daemon/target/postcopyd/bin/postcopyd"));
@@ -89,7 +99,11 @@ public record QemuLab(Path root, Path qemu, Path kernel, Path initramfs) {
 
   /** Does not return outside CI; the caller throws what it returns for the compiler's sake. */
   private static AssertionError missing(String what) {
-    String sentence = what + "; run scripts/bootstrap lab";
+    return missing(what, "lab");
+  }
+
+  private static AssertionError missing(String what, String part) {
+    String sentence = what + "; run scripts/bootstrap " + part;
     if (!Objects.equals(System.getenv("CI"), "true")) {
       Assumptions.abort(sentence);
     }

@@ -108,6 +108,59 @@ class LibvirtSaveImageTest {
   }
 
   @Test
+  void theDomainsXmlAndLibvirtsCookieAreFoundWhateverTheFormat() throws IOException {
+    for (String format : new String[] {"sparse", "refused-raw"}) {
+      try (NativeFile file =
+          NativeFile.open(GoldenSnapshot.ofLibvirt(format).file(), NativeFile.Mode.READ)) {
+        LibvirtDescription description = LibvirtDescription.read(file);
+        assertThat(description.isSparse()).isEqualTo(format.equals("sparse"));
+        assertThat(description.format()).isEqualTo(format.replace("refused-", ""));
+        assertThat(description.wasRunning()).isTrue();
+        assertThat(description.xml()).startsWith("<domain type='qemu'").endsWith("</domain>\n");
+        assertThat(description.xml()).contains("<name>golden</name>");
+        assertThat(description.cookie().orElseThrow()).startsWith("<cookie>").contains("<cpu ");
+      }
+    }
+  }
+
+  @Test
+  void adescriptionThatDoesNotHoldTogetherIsRefused() throws IOException {
+    assertUndescribed(
+        "the domain's XML in the libvirt save image does not end at byte offset 92 (0x5c)",
+        4,
+        0,
+        "3c61");
+    assertUndescribed(
+        "the cookie of the libvirt save image begins at 3, and the domain's XML ends at 2 at byte offset 32 (0x20)",
+        8,
+        3,
+        "3c00");
+    assertUndescribed(
+        "the cookie of the libvirt save image begins at 4294967295, and the domain's XML ends at 2 at byte offset 32 (0x20)",
+        8,
+        -1,
+        "3c00");
+    assertUndescribed(
+        "the cookie in the libvirt save image does not end at byte offset 94 (0x5e)",
+        4,
+        2,
+        "3c003c3c");
+    assertUndescribed(
+        "the XML in the libvirt save image is not UTF-8 at byte offset 92 (0x5c)", 4, 0, "ff00");
+  }
+
+  private static void assertUndescribed(String message, int length, int cookie, String hex) {
+    byte[] data = new byte[length];
+    Arrays.fill(data, (byte) '<');
+    byte[] begin = HexFormat.of().parseHex(hex);
+    System.arraycopy(begin, 0, data, 0, begin.length);
+    assertThatThrownBy(
+            () -> LibvirtDescription.of(new LibvirtHeader(length, true, 6, cookie), data))
+        .isInstanceOf(StreamFormatException.class)
+        .hasMessage(message);
+  }
+
+  @Test
   void aRealImageOfAnotherFormatIsRefused() throws IOException {
     assertRefused(
         Files.readAllBytes(GoldenSnapshot.ofLibvirt("refused-raw").file()),

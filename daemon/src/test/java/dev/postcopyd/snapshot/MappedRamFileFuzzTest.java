@@ -45,12 +45,31 @@ class MappedRamFileFuzzTest {
     }
   }
 
+  /** The domain's XML and cookie are within the data that the header tells of. */
+  private static void describe(LibvirtHeader header, byte[] file) throws IOException {
+    try {
+      byte[] data =
+          Arrays.copyOfRange(
+              file,
+              LibvirtHeader.LENGTH_BYTES,
+              LibvirtHeader.LENGTH_BYTES + header.dataLengthBytes());
+      LibvirtDescription description = LibvirtDescription.of(header, data);
+      assertThat(description.xml()).doesNotContain("\0");
+      assertThat(description.xml().length() + description.cookie().map(String::length).orElse(0))
+          .isLessThan(Math.max(1, header.dataLengthBytes()));
+    } catch (StreamFormatException e) {
+      assertThat(e.offsetBytes()).isBetween(0L, (long) file.length);
+    }
+  }
+
   private static void parse(byte[] file) throws IOException {
     byte[] head = Arrays.copyOf(file, Math.min(file.length, LibvirtHeader.LENGTH_BYTES));
-    long streamOffset =
-        LibvirtHeader.isSaveImage(head)
-            ? LibvirtHeader.decode(head, file.length).streamOffsetBytes()
-            : 0;
+    long streamOffset = 0;
+    if (LibvirtHeader.isSaveImage(head)) {
+      LibvirtHeader header = LibvirtHeader.decode(head, file.length);
+      describe(header, file);
+      streamOffset = header.requireSparse().streamOffsetBytes();
+    }
     assertHoldsTogether(
         MappedRamFile.parse(SyntheticSnapshot.source(file), streamOffset),
         streamOffset,

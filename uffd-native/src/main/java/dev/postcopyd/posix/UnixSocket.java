@@ -2,6 +2,7 @@ package dev.postcopyd.posix;
 
 import static dev.postcopyd.posix.abi.PosixConstants.AF_UNIX;
 import static dev.postcopyd.posix.abi.PosixConstants.AT_FDCWD;
+import static dev.postcopyd.posix.abi.PosixConstants.AT_SYMLINK_NOFOLLOW;
 import static dev.postcopyd.posix.abi.PosixConstants.SHUT_WR;
 import static dev.postcopyd.posix.abi.PosixConstants.SOCK_CLOEXEC;
 import static dev.postcopyd.posix.abi.PosixConstants.SOCK_DGRAM;
@@ -240,11 +241,21 @@ public final class UnixSocket {
     }
   }
 
-  /** Sets the owner and the group of a path; -1 leaves one as it is. */
+  /**
+   * Sets the owner and the group of a path; -1 leaves one as it is. Of a symbolic link they are its
+   * own: whoever may write to the directory must not choose what is given away.
+   */
   public static void chown(Path path, int uid, int gid) throws IOException {
     try (Arena arena = Arena.ofConfined()) {
       ErrnoException.check(
-          Libc.syscall(SYS_FCHOWNAT, AT_FDCWD, CString.of(arena, path).address(), uid, gid),
+          Libc.syscall(
+              SYS_FCHOWNAT,
+              AT_FDCWD,
+              CString.of(arena, path).address(),
+              uid,
+              gid,
+              AT_SYMLINK_NOFOLLOW,
+              0),
           "chown to " + uid + ":" + gid,
           path.toString());
     }

@@ -24,11 +24,17 @@ public final class PosixConstants {
   public static final int F_SETFD = 2;
   public static final int F_GETFL = 3;
   public static final int F_SETFL = 4;
+  public static final int F_SETSIG = 10;
+  public static final int F_SETLEASE = 1024;
+  public static final int F_GETLEASE = 1025;
+  public static final int F_RDLCK = 0;
+  public static final int F_UNLCK = 2;
   public static final int FD_CLOEXEC = 1;
 
   // linux/fcntl.h
   public static final int AT_FDCWD = -100;
   public static final int AT_EMPTY_PATH = 0x1000;
+  public static final int AT_SYMLINK_NOFOLLOW = 0x100;
 
   // linux/stat.h
   public static final int STATX_BASIC_STATS = 0x7ff;
