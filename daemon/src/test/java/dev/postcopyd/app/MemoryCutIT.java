@@ -216,6 +216,8 @@ class MemoryCutIT {
               .footer(GoldenStreams.RAM_SECTION)
               .record(new StreamRecord.EndOfStream())
               .toByteArray());
+      // As a source that closes when it has heard that all is well: nobody waits for it then.
+      source.shutdownOutput();
       byte[] last = answers(source);
       assertThat(Arrays.copyOfRange(last, last.length - 8, last.length)).isEqualTo(SHUT_GOOD);
     }
