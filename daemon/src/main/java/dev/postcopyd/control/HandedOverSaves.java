@@ -17,9 +17,9 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Background snapshots of guests that have handed their memory over, one at a time: what query-migrate
- * shows of the one that was begun last. Begun by the dispatcher's thread; everything else is for
- * any.
+ * Background snapshots of guests that have handed their memory over, one at a time: what
+ * query-migrate shows of the one that was begun last. Begun by the dispatcher's thread; everything
+ * else is for any.
  */
 public final class HandedOverSaves implements Save.Listener {
   static final String IN_PROGRESS = "There's a migration process in progress";
@@ -54,8 +54,7 @@ public final class HandedOverSaves implements Save.Listener {
       HandedOverGuests guests,
       PostcopyMetrics metrics,
       long bufferBytes) {
-    return new HandedOverSaves(
-        guests, new QmpGuestEvents(sink, settings), metrics, bufferBytes);
+    return new HandedOverSaves(guests, new QmpGuestEvents(sink, settings), metrics, bufferBytes);
   }
 
   /**

@@ -252,6 +252,9 @@ final class HandedOverSaving implements TrackedGuest {
 
   @Override
   public void end() {
+    // All of it is copied, or nothing is wanted any more: what becomes of the guest is of no
+    // concern.
+    observer = null;
     // The VMM's answer may be on its way still: the conversation goes on listening.
     ended.countDown();
   }

@@ -27,9 +27,9 @@ import tools.jackson.databind.node.ArrayNode;
 import tools.jackson.databind.node.ObjectNode;
 
 /**
- * A background snapshot of the guest {@code memory} as a QMP client commands it, while a thread goes
- * round over all pages and writes the number of its round into each: in the snapshot, loaded again,
- * the pages before some place are of one round, and the others of the round before.
+ * A background snapshot of the guest {@code memory} as a QMP client commands it, while a thread
+ * goes round over all pages and writes the number of its round into each: in the snapshot, loaded
+ * again, the pages before some place are of one round, and the others of the round before.
  */
 @Timeout(value = 120, threadMode = Timeout.ThreadMode.SEPARATE_THREAD)
 class MemoryBackgroundSnapshotIT {
@@ -65,13 +65,14 @@ class MemoryBackgroundSnapshotIT {
     return now;
   }
 
-  private static void set(QmpClient qmp, String... capabilities)
-      throws IOException, QmpException {
+  private static void set(QmpClient qmp, String... capabilities) throws IOException, QmpException {
     ObjectNode arguments = QmpJson.object();
     ArrayNode list = arguments.putArray("capabilities");
     for (String capability : capabilities) {
       boolean off = capability.startsWith("-");
-      list.addObject().put("capability", off ? capability.substring(1) : capability).put("state", !off);
+      list.addObject()
+          .put("capability", off ? capability.substring(1) : capability)
+          .put("state", !off);
     }
     JsonNode _ = qmp.execute("migrate-set-capabilities", arguments);
   }
@@ -125,11 +126,13 @@ class MemoryBackgroundSnapshotIT {
       long first = 0;
       long before = Long.MAX_VALUE;
       for (long page = 0; page < BYTES / PAGE; page++) {
-        GuestMemoryAccess.copy(
-            number.address(), guest.baseAddresses()[0] + page * PAGE + WORD, 8);
+        GuestMemoryAccess.copy(number.address(), guest.baseAddresses()[0] + page * PAGE + WORD, 8);
         long round = number.get(ValueLayout.JAVA_LONG, 0);
         first = page == 0 ? round : first;
-        assertThat(round).as("page %d", page).isBetween(first - 1, first).isLessThanOrEqualTo(before);
+        assertThat(round)
+            .as("page %d", page)
+            .isBetween(first - 1, first)
+            .isLessThanOrEqualTo(before);
         before = round;
       }
       assertThat(first).isGreaterThan(1);

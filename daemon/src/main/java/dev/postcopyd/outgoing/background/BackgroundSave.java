@@ -257,6 +257,9 @@ public final class BackgroundSave implements Save {
           guest.enter();
           guest.leave();
         } catch (IOException | RuntimeException | Error e) {
+          if (!(e instanceof CopyBuffer.AbortedException)) {
+            fail(String.valueOf(e.getMessage()));
+          }
           // First, so that no fault waits for room when their end is waited for.
           buffer.abort();
           throw e;

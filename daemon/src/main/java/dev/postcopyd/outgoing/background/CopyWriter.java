@@ -42,6 +42,8 @@ final class CopyWriter {
         buffer.giveBack(pages);
         pages = buffer.next();
       }
+    } catch (CopyBuffer.AbortedException e) {
+      // Whoever gave it up has said why.
     } catch (IOException e) {
       trouble.accept(String.valueOf(e.getMessage()));
     } catch (RuntimeException | Error e) {

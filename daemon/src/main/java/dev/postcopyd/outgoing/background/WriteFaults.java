@@ -62,6 +62,8 @@ final class WriteFaults implements FaultSink {
       answered.increment();
       copiedBytes.add(block.hostPageSize().bytes());
       latencyNanos.add(System.nanoTime() - faultNanos);
+    } catch (CopyBuffer.AbortedException e) {
+      // Whoever gave it up has said why, and is about to end all waiting.
     } catch (IOException | RuntimeException e) {
       trouble.accept(String.valueOf(e.getMessage()));
     }
