@@ -8,7 +8,7 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
-#define AGENT_SOCKET "/run/postcopyd/libvirt.sock"
+#define AGENT_SOCKET "/run/postcopyd-libvirt/agent.sock"
 
 // What the wrapper has found on the command line of a sparse restore, and made of it.
 struct restore {

@@ -114,7 +114,7 @@ final class LibvirtSession implements AutoCloseable {
   /** {@code postcopyd libvirt-agent}; the caller kills it. */
   Process beginAgent() throws IOException {
     Process agent = begin(List.of(program(), "libvirt-agent", "--group", "libvirt-qemu"));
-    Path socket = Path.of("/proc", pid, "root/run/postcopyd/libvirt.sock");
+    Path socket = Path.of("/proc", pid, "root/run/postcopyd-libvirt/agent.sock");
     while (!Files.exists(socket)) {
       if (!agent.isAlive()) {
         throw new IOException("the agent has ended: " + errors());

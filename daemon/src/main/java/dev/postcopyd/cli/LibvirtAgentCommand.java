@@ -27,8 +27,8 @@ final class LibvirtAgentCommand implements Callable<Integer> {
       hidden = true, // postcopyd-qemu knows of one only
       paramLabel = "PATH",
       description = "Where postcopyd-qemu asks (default: ${DEFAULT-VALUE}).",
-      defaultValue = "/run/postcopyd/libvirt.sock")
-  private Path socket = Path.of("/run/postcopyd/libvirt.sock");
+      defaultValue = "/run/postcopyd-libvirt/agent.sock")
+  private Path socket = Path.of("/run/postcopyd-libvirt/agent.sock");
 
   @Option(
       names = "--group",

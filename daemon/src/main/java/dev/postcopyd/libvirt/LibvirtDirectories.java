@@ -51,7 +51,7 @@ public final class LibvirtDirectories {
     String ofUser = environment.get("XDG_RUNTIME_DIR");
     Path parent = Files.isWritable(RUN) || ofUser == null ? RUN : Path.of(ofUser);
     return Files.createDirectories(
-        parent.resolve("postcopyd"),
+        parent.resolve("postcopyd-libvirt"),
         PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwxr-xr-x")));
   }
 

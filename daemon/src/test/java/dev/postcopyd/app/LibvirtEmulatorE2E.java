@@ -73,7 +73,7 @@ class LibvirtEmulatorE2E {
     agentLog = Files.createTempFile(directory, "agent", "");
     agent = libvirt.begin(agentLog, libvirt.postcopyd("libvirt-agent", "--group", "libvirt-qemu"));
     for (int i = 0; i < 300; i++) {
-      if (libvirt.run("test", "-S", "/run/postcopyd/libvirt.sock").exitCode() == 0) {
+      if (libvirt.run("test", "-S", "/run/postcopyd-libvirt/agent.sock").exitCode() == 0) {
         return;
       }
       Thread.sleep(50);
