@@ -105,6 +105,8 @@ final class SnapshotOrigin implements GuestOrigin {
 
   @Override
   public void loaded() {
+    // A guest that had all of its pages from the beginning is here before they have even started.
+    stop();
     saveWorkingSet(true);
     closeHandler();
   }

@@ -37,6 +37,9 @@ public final class PlainSave implements Save {
   private final long startedNanos = System.nanoTime();
   private final SaveDoor door;
 
+  /** Of the thread that saves. */
+  private boolean opened;
+
   public PlainSave(
       LocalGuest guest, MachineState machineState, SaveTarget target, Listener listener) {
     this.guest = guest;
@@ -101,21 +104,31 @@ public final class PlainSave implements Save {
       door.enterUnlessCancelled(new SaveState.Active(System.nanoTime()));
       long fileBytes;
       try (NativeFile out = target.open()) {
+        opened = true;
         fileBytes = write(out);
         out.sync();
       }
       target.commit();
       door.enter(new SaveState.Completed(System.nanoTime(), fileBytes));
     } catch (SaveDoor.CancelledException e) {
-      target.abandon();
+      abandon();
       door.enter(new SaveState.Cancelled(System.nanoTime()));
     } catch (IOException e) {
-      target.abandon();
+      abandon();
       door.enter(new SaveState.Failed(System.nanoTime(), String.valueOf(e.getMessage())));
     } catch (RuntimeException | Error e) {
       log.error("save stopped by a bug", e);
-      target.abandon();
+      abandon();
       door.enter(new SaveState.Failed(System.nanoTime(), "internal error: " + e));
+    }
+  }
+
+  /** What could not be opened may be somebody else's. */
+  private void abandon() {
+    if (opened) {
+      target.abandon();
+    } else {
+      target.discard();
     }
   }
 

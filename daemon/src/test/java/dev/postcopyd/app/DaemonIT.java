@@ -9,6 +9,7 @@ import dev.postcopyd.incoming.PageHandlerFactory;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.posix.FileDescriptors;
+import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.posix.abi.PosixConstants;
 import dev.postcopyd.postcopy.PageSink;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
@@ -310,6 +311,27 @@ class DaemonIT {
         client.orElseThrow().execute("migrate", QmpJson.object().put("uri", "file:" + cached));
     JsonNode _ = awaitStatus("completed");
     assertThat(direct).hasSameBinaryContentAs(cached);
+  }
+
+  /** Two that write one snapshot: the second is refused, and costs the first nothing. */
+  @Test
+  void whatSomebodyElseIsWritingIsLeftAlone() throws Exception {
+    mayLoad.countDown();
+    enable("mapped-ram");
+    load("file:" + GoldenSnapshot.of("pc").file());
+    JsonNode _ = awaitStatus("completed");
+    Path partial = directory.resolve(".copy.mr.partial");
+    try (NativeFile other = NativeFile.open(partial, NativeFile.Mode.READ_WRITE_CREATE)) {
+      assertThat(other.tryLock()).isTrue();
+      JsonNode _ =
+          client
+              .orElseThrow()
+              .execute(
+                  "migrate", QmpJson.object().put("uri", "file:" + directory.resolve("copy.mr")));
+      assertThat(awaitStatus("failed").path("error-desc").asString(""))
+          .contains(".copy.mr.partial is being written by somebody else");
+      assertThat(partial).exists();
+    }
   }
 
   /** Whether this process has the file open with O_DIRECT. */

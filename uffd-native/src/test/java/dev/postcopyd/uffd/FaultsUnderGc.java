@@ -19,7 +19,7 @@ import java.util.concurrent.atomic.AtomicLong;
  * <p>Arguments: how to touch, and whether the fault thread collects garbage, too.
  */
 final class FaultsUnderGc {
-  private static final int PAGES = 8192;
+  private static final int PAGES = 1024;
   private static final int COLLECTIONS = 50;
   private static final long PAGE = MemoryMapping.basePageSizeBytes();
 
