@@ -26,7 +26,9 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** What VMMs may answer when they are asked to pause, over a real socket; none of it is believed. */
+/**
+ * What VMMs may answer when they are asked to pause, over a real socket; none of it is believed.
+ */
 @Timeout(30)
 class VmmConversationIT {
   private static final Duration PATIENCE = Duration.ofSeconds(10);
@@ -37,8 +39,7 @@ class VmmConversationIT {
           Optional.empty(),
           new PeerCredentials(11, 12, 13),
           List.of(
-              new GuestMapping(
-                  0x7f00_0000_0000L, 1 << 20, 0, PageSize.SIZE_4K, Optional.empty())),
+              new GuestMapping(0x7f00_0000_0000L, 1 << 20, 0, PageSize.SIZE_4K, Optional.empty())),
           0);
 
   private GuestRecord record;
@@ -99,8 +100,7 @@ class VmmConversationIT {
     byte[] state = new byte[100_000];
     new Random(3).nextBytes(state);
     byte[] head =
-        "{\"paused\":{\"id\":5,\"device_state_bytes\":100000}}\n"
-            .getBytes(StandardCharsets.UTF_8);
+        "{\"paused\":{\"id\":5,\"device_state_bytes\":100000}}\n".getBytes(StandardCharsets.UTF_8);
     byte[] all = Arrays.copyOf(head, head.length + state.length);
     System.arraycopy(state, 0, all, head.length, state.length);
     CompletableFuture<String> asked = answer(all, 7);
