@@ -57,7 +57,10 @@ public record QemuLab(Path root, Path qemu, Path kernel, Path initramfs) {
   }
 
   /** Where libvirt is unpacked, as a directory that stands for {@code /}. */
-  public Path requireLibvirt() {
+  public Path requireLibvirt() throws IOException {
+    if (!Files.getAttribute(Path.of("/proc/self"), "unix:uid").equals(0)) {
+      throw missing("libvirt's laboratory needs root", "libvirt");
+    }
     Properties properties = properties(root);
     if (properties.getProperty("libvirt") == null) {
       throw missing(
