@@ -21,7 +21,7 @@ import java.util.zip.GZIPInputStream;
 
 /**
  * Uses the program the way it is meant to be used while its JVM records what it loads, for the AOT cache: a client
- * negotiates, loads the golden snapshot and asks for the state. Where this user may not create a userfaultfd, the load is a
+ * negotiates, loads the golden snapshot, asks for the state, and takes a background snapshot of what was loaded. Where this user may not create a userfaultfd, the load is a
  * plain one, and what a lazy one needs is missing from the cache, which costs a later start some milliseconds and is no error.
  *
  * <p>As a program, for whoever starts postcopyd in a way of his own (the image in its container):
@@ -93,7 +93,23 @@ final class Training {
         System.err.println("training: the load failed, the AOT cache does without it");
       }
       call(channel, lines, "{\"execute\":\"query-migrate\"}");
+      if (!isError(lazy) && end.contains("\"completed\"")) {
+        saveInBackground(channel, lines, snapshot.resolveSibling("saved.mr"));
+      }
       call(channel, lines, "{\"execute\":\"quit\"}");
+    }
+  }
+
+  private static void saveInBackground(SocketChannel channel, Lines lines, Path file) throws IOException {
+    call(
+        channel,
+        lines,
+        "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":["
+            + "{\"capability\":\"postcopy-ram\",\"state\":false},"
+            + "{\"capability\":\"background-snapshot\",\"state\":true}]}}");
+    String command = "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"file:" + file + "\"}}";
+    if (isError(answer(channel, lines, command)) || lines.await("\"completed\"", "\"failed\"").contains("\"failed\"")) {
+      System.err.println("training: the background snapshot failed, the AOT cache does without it");
     }
   }
 

@@ -116,6 +116,7 @@ struct options {
     uint64_t features;
     bool stamps;
     const char *expected_stamps;
+    uint64_t state_bytes;     // of the devices, at a pause; 0: what all pages hold
     const char *pause_answer; // other than to pause: mute, error, remove
     const char *hostile;
     double storm_seconds;

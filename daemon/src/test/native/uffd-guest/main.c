@@ -60,6 +60,7 @@ static const char help[] =
     "                    snapshots, with what every page holds then for the state of the devices\n"
     "  --expect-stamps FILE   every page holds what such a state says\n"
     "  --pause-answer mute|error|remove   say nothing; that it can't be; give memory back right afterwards\n"
+    "  --state-bytes N   the state of the devices is only so long; nothing can be checked with it\n"
     "  --remove-pages N  so many at once (default 1)\n"
     "  --forks N, --remaps N, --unmaps N           afterwards: a child checks all; a 16th moves; a 16th goes\n"
     "  --wait-for-line   say 'primed' when the memory is there, and hand it over after a line on standard input\n"
@@ -191,7 +192,7 @@ static void set_pins(const char *value) {
 enum {
     REGION = 1000, PASS_MEMFDS, PRIME, FILE_, FILL, NO_VERIFY, VERIFY_REST, ORDER, SEED, THREADS, ALL_SHARE, PIN, TOUCHES,
     SECONDS, PAUSE, WRITE, REMOVE, REMOVE_PAGES, FORKS, REMAPS, UNMAPS, WAIT_FOR_LINE, DELAY, HOLD, EVENTS, BLOCKING,
-    CLOSE_UFFD, TIMEOUT, COMMANDS, HOSTILE, STORM, STAMPS, EXPECT_STAMPS, PAUSE_ANSWER, HELP
+    CLOSE_UFFD, TIMEOUT, COMMANDS, HOSTILE, STORM, STAMPS, EXPECT_STAMPS, PAUSE_ANSWER, STATE_BYTES, HELP
 };
 
 static const struct option long_options[] = {
@@ -227,6 +228,7 @@ static const struct option long_options[] = {
     {"stamps", no_argument, NULL, STAMPS},
     {"expect-stamps", required_argument, NULL, EXPECT_STAMPS},
     {"pause-answer", required_argument, NULL, PAUSE_ANSWER},
+    {"state-bytes", required_argument, NULL, STATE_BYTES},
     {"hostile", required_argument, NULL, HOSTILE},
     {"storm-seconds", required_argument, NULL, STORM},
     {"help", no_argument, NULL, HELP},
@@ -275,6 +277,7 @@ static void set_option(int option, const char *value) {
         case STAMPS: options.stamps = true; break;
         case EXPECT_STAMPS: options.expected_stamps = value; break;
         case PAUSE_ANSWER: options.pause_answer = value; break;
+        case STATE_BYTES: options.state_bytes = number(value); break;
         case HOSTILE: options.hostile = value; break;
         case STORM: options.storm_seconds = decimal(value); break;
         case HELP: show_help(); exit(EXIT_RIGHT);

@@ -46,12 +46,19 @@ static void places(const struct region *r, uint64_t at[3]) {
     at[2] = r->page_bytes - 8;
 }
 
-static void rest(void) {
+// For so long, and for as long as there is a pause.
+static void rest(uint64_t at_least) {
+    uint64_t end = nanos() + at_least;
+    struct timespec until = {.tv_sec = (time_t)(end / 1000000000), .tv_nsec = (long)(end % 1000000000)};
     pthread_mutex_lock(&lock);
     at_rest++;
     pthread_cond_broadcast(&changed);
-    while (pausing) {
-        pthread_cond_wait(&changed, &lock);
+    while (pausing || (at_least > 0 && !ending && nanos() < end)) {
+        if (pausing) {
+            pthread_cond_wait(&changed, &lock);
+        } else {
+            pthread_cond_clockwait(&changed, &lock, CLOCK_MONOTONIC, &until);
+        }
     }
     at_rest--;
     pthread_mutex_unlock(&lock);
@@ -64,7 +71,7 @@ static void *stamp(void *argument) {
     uint64_t own = (pages - (uint64_t)s->index + threads - 1) / threads;
     while (!ending) {
         if (pausing) {
-            rest();
+            rest(0);
             continue;
         }
         // Every other write goes to a few pages, the rest to three quarters of them.
@@ -88,7 +95,7 @@ static void *stamp(void *argument) {
         noted[global] = number;
         s->writes++;
         if (options.pause_nanos != 0) {
-            sleep_nanos(options.pause_nanos);
+            rest(options.pause_nanos);
         }
     }
     return NULL;
@@ -102,9 +109,31 @@ static void say(const char *bytes, size_t length) {
     }
 }
 
+// What was noted at the pause, on its way: the guest goes on before all of it is sent.
+static char *state;
+static size_t state_bytes, state_sent;
+
+static void send_state(int flags) {
+    while (state_sent < state_bytes) {
+        ssize_t sent = send(connection, state + state_sent, state_bytes - state_sent, MSG_NOSIGNAL | flags);
+        if (sent < 0 && errno == EINTR) {
+            continue;
+        }
+        if (sent <= 0) {
+            if (errno != EAGAIN) {
+                ending = true;
+                state_sent = state_bytes;
+            }
+            return;
+        }
+        state_sent += (size_t)sent;
+    }
+}
+
 static void stop_threads(void) {
-    pausing = true;
     pthread_mutex_lock(&lock);
+    pausing = true;
+    pthread_cond_broadcast(&changed);
     while (at_rest < options.threads) {
         pthread_cond_wait(&changed, &lock);
     }
@@ -135,10 +164,15 @@ static void pause_for(unsigned long long id, uint64_t *since) {
     }
     stop_threads();
     *since = nanos();
-    uint64_t pages = total_pages();
-    append(&line, "{\"paused\":{\"id\":%llu,\"device_state_bytes\":%llu}}\n", id, (unsigned long long)pages * 8);
+    send_state(0);
+    state_bytes = total_pages() * 8;
+    if (options.state_bytes != 0) {
+        state_bytes = at_most(options.state_bytes, state_bytes);
+    }
+    append(&line, "{\"paused\":{\"id\":%llu,\"device_state_bytes\":%llu}}\n", id, (unsigned long long)state_bytes);
+    memcpy(state, noted, state_bytes);
+    state_sent = 0;
     say(line.bytes, line.length);
-    say((const char *)noted, pages * 8);
     free(line.bytes);
 }
 
@@ -196,14 +230,19 @@ static void obey_handler(uint64_t deadline) {
     size_t length = 0;
     uint64_t since = 0;
     while (!ending && nanos() < deadline) {
-        struct pollfd fds[] = {{.fd = connection, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
+        short events = state_sent < state_bytes ? POLLIN | POLLOUT : POLLIN;
+        struct pollfd fds[] = {{.fd = connection, .events = events}, {.fd = STDIN_FILENO, .events = POLLIN}};
         if (poll(fds, stdin_at_end ? 1 : 2, 20) <= 0) {
             continue;
         }
         if (!stdin_at_end && fds[1].revents != 0) {
             say_progress();
         }
-        if (fds[0].revents == 0) {
+        if (fds[0].revents == POLLOUT) {
+            send_state(MSG_DONTWAIT);
+        }
+        // What the handler says comes first.
+        if (!(fds[0].revents & ~POLLOUT)) {
             continue;
         }
         ssize_t count = recv(connection, line + length, 1, 0);
@@ -282,10 +321,21 @@ void check_expected_stamps(const char *path) {
            (unsigned long long)wrong_pages);
 }
 
+// Touched by now: a pause is no time for page faults.
+static uint64_t *number_per_page(void) {
+    void *all =
+        mmap(NULL, total_pages() * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (all == MAP_FAILED) {
+        die("no memory");
+    }
+    return all;
+}
+
 void work_with_stamps(void) {
-    noted = calloc(total_pages(), 8);
+    noted = number_per_page();
+    state = (char *)number_per_page();
     stampers = calloc((unsigned)options.threads, sizeof *stampers);
-    if (noted == NULL || stampers == NULL) {
+    if (stampers == NULL) {
         die("no memory");
     }
     for (int i = 0; i < options.threads; i++) {

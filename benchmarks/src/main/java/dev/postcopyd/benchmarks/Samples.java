@@ -48,6 +48,13 @@ final class Samples {
     return ratios;
   }
 
+  /** This less one number. */
+  Samples minus(double number) {
+    Samples differences = new Samples();
+    values.forEach(value -> differences.add(value - number));
+    return differences;
+  }
+
   /** The median, and in parentheses the least and the greatest value. */
   String toString(int decimals) {
     double[] sorted = sorted();

@@ -1,18 +1,20 @@
 package dev.postcopyd.handover;
 
 import dev.postcopyd.posix.Errno;
-import dev.postcopyd.posix.FdPassing;
+import dev.postcopyd.posix.UnixSocket;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.codec.QmpParseException;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.lang.ref.Reference;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
-import java.util.Arrays;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.BooleanSupplier;
-import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.node.ObjectNode;
@@ -37,7 +39,7 @@ import tools.jackson.databind.node.ObjectNode;
  * question. After an answer that did not come, or not wholly, the guest can't be asked again:
  * nobody knows what the next bytes would belong to.
  */
-public final class VmmConversation implements Consumer<byte[]> {
+public final class VmmConversation {
   /** The most that a VMM may send of its devices. */
   public static final int MAX_STATE_BYTES = 16 << 20;
 
@@ -48,8 +50,10 @@ public final class VmmConversation implements Consumer<byte[]> {
   private final GuestRecord record;
   private final ByteArrayOutputStream line = new ByteArrayOutputStream();
   private long id;
+  private @Nullable Line goOn;
+  private volatile boolean asking;
   private boolean expecting;
-  private boolean paused;
+  private volatile boolean paused;
   private byte @Nullable [] state;
   private int stateBytes;
   private @Nullable String trouble;
@@ -62,7 +66,6 @@ public final class VmmConversation implements Consumer<byte[]> {
   }
 
   /** Bytes have come. */
-  @Override
   public synchronized void accept(byte[] bytes) {
     int at = 0;
     while (expecting && at < bytes.length) {
@@ -128,6 +131,11 @@ public final class VmmConversation implements Consumer<byte[]> {
     expecting = false;
   }
 
+  /** The guest stands still, and has not been told to go on. */
+  public boolean isStandingStill() {
+    return asking && paused;
+  }
+
   /** Nothing more will come, or nobody waits for it any more. */
   public synchronized void end(String reason) {
     if (over == null) {
@@ -149,12 +157,18 @@ public final class VmmConversation implements Consumer<byte[]> {
       id = number;
       over = null;
       expecting = true;
+      asking = true;
       paused = false;
       state = null;
       line.reset();
     }
+    Line stop = Line.of("pause", number);
+    Line resume = Line.of("resume", number);
+    synchronized (this) {
+      goOn = resume;
+    }
     record.setPausing(true);
-    send("pause", number, 0);
+    stop.send(connection, 0);
     synchronized (this) {
       awaitUntil(
           () -> paused,
@@ -166,15 +180,17 @@ public final class VmmConversation implements Consumer<byte[]> {
   /** The guest may go on. */
   public void resume() {
     try {
-      send("resume", id(), SEND_NANOS);
+      goOn().send(connection, SEND_NANOS);
     } catch (IOException e) {
       // Its connection is broken or full: it has its own reason to go on, or never read anything.
     }
+    asking = false;
     record.setPausing(false);
   }
 
-  private synchronized long id() {
-    return id;
+  private synchronized Line goOn() {
+    Line line = goOn;
+    return line == null ? Line.of("resume", id) : line;
   }
 
   /** What a daemon before this one has left paused goes on. */
@@ -220,23 +236,35 @@ public final class VmmConversation implements Consumer<byte[]> {
     }
   }
 
-  private void send(String what, long number, long patienceNanos) throws IOException {
-    ObjectNode message = QmpJson.object();
-    message.putObject(what).put("id", number);
-    byte[] bytes = (QmpJson.write(message) + "\n").getBytes(StandardCharsets.UTF_8);
-    long deadline = System.nanoTime() + patienceNanos;
-    int done = 0;
-    try (FdPassing passing = new FdPassing(1)) {
-      while (done < bytes.length) {
-        int sent = passing.send(connection, Arrays.copyOfRange(bytes, done, bytes.length));
-        if (sent == -Errno.EAGAIN && System.nanoTime() < deadline) {
-          LockSupport.parkNanos(1_000_000);
-        } else if (sent <= 0) {
-          throw new IOException(
-              "the VMM can't be told to " + what + ": " + Errno.describe(Math.max(1, -sent)));
-        } else {
-          done += sent;
+  /** A line to be sent, made in advance: sending it is one system call. */
+  private record Line(String what, MemorySegment bytes) {
+    static Line of(String what, long number) {
+      ObjectNode message = QmpJson.object();
+      message.putObject(what).put("id", number);
+      byte[] text = (QmpJson.write(message) + "\n").getBytes(StandardCharsets.UTF_8);
+      MemorySegment bytes = Arena.ofAuto().allocate(text.length);
+      MemorySegment.copy(text, 0, bytes, ValueLayout.JAVA_BYTE, 0, text.length);
+      return new Line(what, bytes);
+    }
+
+    void send(int connection, long patienceNanos) throws IOException {
+      long deadline = System.nanoTime() + patienceNanos;
+      int length = (int) bytes.byteSize();
+      try {
+        int done = 0;
+        while (done < length) {
+          int sent = UnixSocket.trySend(connection, bytes.address() + done, length - done);
+          if (sent == -Errno.EAGAIN && System.nanoTime() < deadline) {
+            LockSupport.parkNanos(1_000_000);
+          } else if (sent <= 0) {
+            throw new IOException(
+                "the VMM can't be told to " + what + ": " + Errno.describe(Math.max(1, -sent)));
+          } else {
+            done += sent;
+          }
         }
+      } finally {
+        Reference.reachabilityFence(bytes);
       }
     }
   }

@@ -42,6 +42,23 @@ import org.jspecify.annotations.Nullable;
 final class HandedOverSaving implements TrackedGuest {
   private static final Duration PATIENCE = Duration.ofSeconds(10);
 
+  /**
+   * Listens to the VMM, but not to what it sends of its devices while the guest stands still:
+   * protecting the memory has the CPUs then, and is what the guest waits for.
+   */
+  private record Hearing(VmmConversation conversation)
+      implements HandedOverFaultSource.ConnectionListener {
+    @Override
+    public void accept(byte[] bytes) {
+      conversation.accept(bytes);
+    }
+
+    @Override
+    public boolean wantsMore() {
+      return !conversation.isStandingStill();
+    }
+  }
+
   private final HandedOverGuest guest;
   private final HandedOverMemory memory;
   private final HandedOverFaultSource faults;
@@ -157,7 +174,7 @@ final class HandedOverSaving implements TrackedGuest {
     if (ended != null) {
       throw new IOException(ended);
     }
-    faults.listen(conversation);
+    faults.listen(new Hearing(conversation));
     faults.handOverTo(sink);
   }
 
@@ -210,10 +227,14 @@ final class HandedOverSaving implements TrackedGuest {
   }
 
   @Override
-  public void pause() throws IOException {
+  public void registered() throws IOException {
     if (!hasFiles()) {
       checkProcess();
     }
+  }
+
+  @Override
+  public void pause() throws IOException {
     conversation.pause(number, PATIENCE);
   }
 
@@ -238,6 +259,7 @@ final class HandedOverSaving implements TrackedGuest {
   @Override
   public void resume() {
     conversation.resume();
+    faults.readOn();
   }
 
   @Override

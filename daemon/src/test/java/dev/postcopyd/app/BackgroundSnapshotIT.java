@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.postcopyd.control.SocketSpec;
+import dev.postcopyd.lab.ReservedHugePages;
 import dev.postcopyd.lab.UffdGuest;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.qmp.client.QmpClient;
@@ -215,6 +216,24 @@ class BackgroundSnapshotIT {
         "size=32M,backing=memfd,minor=on | --pass-memfds"
       })
   void everySnapshotIsOfOneMoment(String region, String option) throws Exception {
+    assertEverySnapshotIsOfOneMoment(region, option, "size=32M");
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "size=32M,page=2M | --events=remove",
+        "size=32M,page=2M,backing=memfd | --pass-memfds"
+      })
+  void everySnapshotOfHugePagesIsOfOneMoment(String region, String option) throws Exception {
+    try (ReservedHugePages _ = ReservedHugePages.of2M(32)) {
+      assertEverySnapshotIsOfOneMoment(region, option, "size=32M,page=2M");
+    }
+  }
+
+  private void assertEverySnapshotIsOfOneMoment(String region, String option, String asLoaded)
+      throws Exception {
     Served served = serve("");
     try (UffdGuest guest = stamping(served, region, "--timeout", "1500", option)) {
       for (int i = 0; i < ROUNDS; i++) {
@@ -223,7 +242,7 @@ class BackgroundSnapshotIT {
         assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("completed");
         assertThat(end.path("downtime").asLong(-1)).isNotNegative();
         assertThat(end.path("ram").path("remaining").asLong(-1)).isZero();
-        assertConsistentCut(file, "size=32M", "check" + i);
+        assertConsistentCut(file, asLoaded, "check" + i);
         Files.delete(file);
       }
       JsonNode report = last(guest);

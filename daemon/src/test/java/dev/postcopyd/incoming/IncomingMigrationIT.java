@@ -3,6 +3,7 @@ package dev.postcopyd.incoming;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.postcopyd.guest.LocalGuest;
+import dev.postcopyd.lab.ReservedHugePages;
 import dev.postcopyd.loader.Load;
 import dev.postcopyd.loader.LoadStatus;
 import dev.postcopyd.loader.Loader;

@@ -3,6 +3,8 @@ package dev.postcopyd.posix;
 import static dev.postcopyd.posix.abi.PosixConstants.AF_UNIX;
 import static dev.postcopyd.posix.abi.PosixConstants.AT_FDCWD;
 import static dev.postcopyd.posix.abi.PosixConstants.AT_SYMLINK_NOFOLLOW;
+import static dev.postcopyd.posix.abi.PosixConstants.MSG_DONTWAIT;
+import static dev.postcopyd.posix.abi.PosixConstants.MSG_NOSIGNAL;
 import static dev.postcopyd.posix.abi.PosixConstants.SHUT_WR;
 import static dev.postcopyd.posix.abi.PosixConstants.SOCK_CLOEXEC;
 import static dev.postcopyd.posix.abi.PosixConstants.SOCK_DGRAM;
@@ -26,6 +28,7 @@ import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FCHOWNAT;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_GETPEERNAME;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_GETSOCKOPT;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_LISTEN;
+import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_SENDTO;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_SHUTDOWN;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_SOCKET;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_SOCKETPAIR;
@@ -170,6 +173,20 @@ public final class UnixSocket {
     long answer;
     do {
       answer = Libc.syscall(SYS_ACCEPT4, listener, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    } while (answer == -Errno.EINTR);
+    return (int) answer;
+  }
+
+  /**
+   * Sends what the kernel takes at once; allocates nothing.
+   *
+   * @return how many bytes that was, or a negative errno such as {@code -EAGAIN}
+   */
+  public static int trySend(int fd, long address, int lengthBytes) {
+    long answer;
+    do {
+      answer =
+          Libc.syscall(SYS_SENDTO, fd, address, lengthBytes, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
     } while (answer == -Errno.EINTR);
     return (int) answer;
   }

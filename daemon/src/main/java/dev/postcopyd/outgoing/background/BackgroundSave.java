@@ -242,6 +242,7 @@ public final class BackgroundSave implements Save {
         try {
           guest.begin(faults, new Watch(pending));
           protection.register();
+          guest.registered();
           check();
           takeMoment(pending, protection);
           faults.open(scan);
@@ -318,20 +319,28 @@ public final class BackgroundSave implements Save {
     try (Protectors protectors = new Protectors(protection, pending, pagemapOf, protectsMissing)) {
       protectors.awaitReady();
       check();
-      long start = System.nanoTime();
+      long asked = System.nanoTime();
+      long still = asked;
+      long safe = asked;
       try {
         guest.pause();
+        still = System.nanoTime();
         protectors.protect();
+        safe = System.nanoTime();
       } finally {
         guest.resume();
-        pauseNanos = System.nanoTime() - start;
+        pauseNanos = System.nanoTime() - asked;
       }
+      log.info(
+          "snapshot taken downtime-us={} stopping-us={} protecting-us={} threads={}"
+              + " protected-bytes={} of={}",
+          pauseNanos / 1000,
+          (still - asked) / 1000,
+          (safe - still) / 1000,
+          protectors.threads(),
+          protection.protectedBytes(),
+          totalBytes());
     }
-    log.info(
-        "snapshot taken downtime-us={} protected-bytes={} of={}",
-        pauseNanos / 1000,
-        protection.protectedBytes(),
-        totalBytes());
   }
 
   private static boolean hasPagemapScan(int pid) {

@@ -143,6 +143,9 @@ public final class LocalTrackedGuest implements TrackedGuest {
   }
 
   @Override
+  public void registered() {}
+
+  @Override
   public void pause() {}
 
   @Override

@@ -37,6 +37,7 @@ final class Protectors implements AutoCloseable {
   private final AtomicReference<@Nullable IOException> failure = new AtomicReference<>();
   private final CountDownLatch begin = new CountDownLatch(1);
   private final CountDownLatch ready;
+  private final CountDownLatch done;
   private final List<Thread> threads = new ArrayList<>();
   private final List<PagemapScan> scans = new ArrayList<>();
   private volatile boolean given;
@@ -68,6 +69,7 @@ final class Protectors implements AutoCloseable {
             1,
             Math.min(MOST_THREADS, Math.max(1, slices.size())));
     ready = new CountDownLatch(count);
+    done = new CountDownLatch(count);
     try {
       for (int i = 0; i < count; i++) {
         PagemapScan scan = null;
@@ -84,6 +86,11 @@ final class Protectors implements AutoCloseable {
     }
   }
 
+  /** How many work at the same time. */
+  int threads() {
+    return threads.size();
+  }
+
   /** Returns when all threads wait for the moment. */
   void awaitReady() throws IOException {
     await(ready);
@@ -93,9 +100,7 @@ final class Protectors implements AutoCloseable {
   void protect() throws IOException {
     given = true;
     begin.countDown();
-    for (Thread thread : threads) {
-      join(thread);
-    }
+    await(done);
     IOException failed = failure.get();
     if (failed != null) {
       throw failed;
@@ -122,6 +127,8 @@ final class Protectors implements AutoCloseable {
       failure.compareAndSet(null, e);
     } catch (RuntimeException | Error e) {
       failure.compareAndSet(null, new IOException("internal error: " + e, e));
+    } finally {
+      done.countDown();
     }
   }
 
@@ -140,15 +147,6 @@ final class Protectors implements AutoCloseable {
   private static void await(CountDownLatch latch) throws IOException {
     try {
       latch.await();
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw new IOException("interrupted", e);
-    }
-  }
-
-  private static void join(Thread thread) throws IOException {
-    try {
-      thread.join();
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
       throw new IOException("interrupted", e);

@@ -60,6 +60,14 @@ public interface TrackedGuest {
   /** Makes a reader for one thread. */
   GuestReader newReader();
 
+  /**
+   * Its memory is registered for write protection; the last that is heard before {@link #pause}, so
+   * what takes its time is done here.
+   *
+   * @throws IOException if there can be no snapshot, saying why
+   */
+  void registered() throws IOException;
+
   /** The guest stands still when this returns. */
   void pause() throws IOException;
 

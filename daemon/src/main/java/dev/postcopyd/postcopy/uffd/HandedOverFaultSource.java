@@ -1,5 +1,7 @@
 package dev.postcopyd.postcopy.uffd;
 
+import static dev.postcopyd.posix.abi.PosixConstants.POLLIN;
+
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.posix.EventFd;
 import dev.postcopyd.posix.Poll;
@@ -14,7 +16,6 @@ import java.util.Arrays;
 import java.util.Objects;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.locks.LockSupport;
-import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -54,7 +55,7 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
   private volatile boolean stopped;
   private volatile @Nullable Thread servingThread;
   private volatile @Nullable Handover next;
-  private volatile @Nullable Consumer<byte[]> listener;
+  private volatile @Nullable ConnectionListener listener;
 
   // Faults that were read and not reported yet; serving thread only.
   private @Nullable RamBlock[] queuedBlocks = new RamBlock[EVENTS_PER_READ];
@@ -63,6 +64,17 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
   private int queued;
   private int strayFaults;
   private int emptyReads;
+
+  /** Takes what comes on the connection; on the serving thread. */
+  public interface ConnectionListener {
+    void accept(byte[] bytes);
+
+    /**
+     * Whether it wants more now; what comes meanwhile waits in the socket. The end of the guest is
+     * noticed all the same.
+     */
+    boolean wantsMore();
+  }
 
   /** Who is to get the faults from now on. */
   private record Handover(FaultSink sink, CountDownLatch done) {}
@@ -134,6 +146,10 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
   }
 
   private void serveOnce(FaultSink sink) throws IOException {
+    if (connection >= 0) {
+      ConnectionListener to = listener;
+      poll.events(CONNECTION, to == null || to.wantsMore() ? POLLIN : 0);
+    }
     int ready = poll.await(LOOK_NANOS);
     if (poll.isReadable(USERFAULTFD)) {
       serveReadable(sink);
@@ -226,7 +242,7 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
       end("its connection has ended");
       return;
     }
-    Consumer<byte[]> to = listener;
+    ConnectionListener to = listener;
     if (to != null && bytes.length > 0) {
       to.accept(bytes);
     }
@@ -236,8 +252,13 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
    * Gives what comes on the connection from now on to a listener, on the serving thread; null:
    * nobody. What comes while there is none is thrown away.
    */
-  public void listen(@Nullable Consumer<byte[]> to) {
+  public void listen(@Nullable ConnectionListener to) {
     listener = to;
+  }
+
+  /** The listener may want more again. */
+  public void readOn() {
+    signal.signal();
   }
 
   private void end(String reason) {

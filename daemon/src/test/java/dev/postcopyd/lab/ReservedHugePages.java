@@ -1,11 +1,11 @@
-package dev.postcopyd.incoming;
+package dev.postcopyd.lab;
 
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 
 /** Huge pages of 2 MiB, reserved for as long as a test needs them. */
-final class ReservedHugePages implements AutoCloseable {
+public final class ReservedHugePages implements AutoCloseable {
   private static final Path COUNT =
       Path.of("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
 
@@ -15,7 +15,8 @@ final class ReservedHugePages implements AutoCloseable {
     this.before = before;
   }
 
-  static ReservedHugePages of2M(int pages) throws IOException {
+  /** Reserves them. */
+  public static ReservedHugePages of2M(int pages) throws IOException {
     String before = Files.readString(COUNT).strip();
     Files.writeString(COUNT, String.valueOf(Integer.parseInt(before) + pages));
     int now = Integer.parseInt(Files.readString(COUNT).strip());
