@@ -224,7 +224,7 @@ class BackgroundSnapshotIT {
       delimiter = '|',
       value = {
         "size=32M,page=2M | --events=remove",
-        "size=32M,page=2M,backing=memfd | --pass-memfds"
+        "size=32M,page=2M,backing=memfd | --events=remove"
       })
   void everySnapshotOfHugePagesIsOfOneMoment(String region, String option) throws Exception {
     try (ReservedHugePages _ = ReservedHugePages.of2M(32)) {
