@@ -87,7 +87,7 @@ EOF_
   ln -s /run "$tree/var/run"
   mkdir -p "$tree"/{proc,sys,dev,run,tmp,var/lib/libvirt,var/cache/libvirt,var/log/libvirt}
   ldconfig -r "$tree" || return 1
-  said=$(chroot "$tree" /usr/sbin/libvirtd --version) || return 1
+  said=$(LC_ALL=C chroot "$tree" /usr/sbin/libvirtd --version) || return 1
   [[ $said =~ ([0-9]+\.[0-9]+)(\.[0-9]+)? ]] || return 1
   [ "$(printf '%s\n' "$LIBVIRT_OLDEST" "${BASH_REMATCH[1]}" | sort -V | head -n 1)" = "$LIBVIRT_OLDEST" ] || return 1
   printf 'version=%s\n' "${BASH_REMATCH[0]}" >"$tree/postcopyd-lab"

@@ -8,8 +8,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-// One line there, several back:
+// Two lines there, several back:
 //   load QEMU-PID IMAGE-FD OFFSET MONITOR
+//   go
 //   loading | refused REASON | completed | failed REASON
 // postcopyd opens /proc/PID/fd/IMAGE-FD of the process that connects, which the kernel names.
 
@@ -27,12 +28,12 @@ void agent_close(void) {
     length = 0;
 }
 
-bool agent_ask(const struct restore *restore, const char *offset) {
+bool agent_ask(const struct restore *restore) {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = AGENT_SOCKET};
     char line[sizeof restore->postcopyd + 128];
     agent_close();
     agent = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int size = snprintf(line, sizeof line, "load %ld %d %s %s\n", (long)restore->qemu, restore->image, offset,
+    int size = snprintf(line, sizeof line, "load %ld %d %lu %s\n", (long)restore->qemu, restore->image, restore->offset,
                         restore->postcopyd);
     if (agent < 0 || connect(agent, (struct sockaddr *)&address, sizeof address) != 0 ||
         send(agent, line, (size_t)size, MSG_NOSIGNAL) != size) {
@@ -40,6 +41,11 @@ bool agent_ask(const struct restore *restore, const char *offset) {
         return false;
     }
     return true;
+}
+
+bool agent_go(void) {
+    static const char line[] = "go\n";
+    return agent >= 0 && send(agent, line, sizeof line - 1, MSG_NOSIGNAL) == (ssize_t)(sizeof line - 1);
 }
 
 static enum agent_word word_of(const char *line) {

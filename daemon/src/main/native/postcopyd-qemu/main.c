@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,20 @@ static int find(int count, char **arguments, struct restore *restore) {
         }
     }
     return waits && restore->image >= 0 && restore->libvirt_listener >= 0 ? monitor : 0;
+}
+
+// Behind libvirt's header, its XML and its padding.
+static bool find_stream(struct restore *restore) {
+    enum { MAGIC_BYTES = 16, LENGTH_AT = 0x14, HEADER_BYTES = 0x5c };
+    char header[HEADER_BYTES];
+    uint32_t length;
+    if (pread(restore->image, header, sizeof header, 0) != (ssize_t)sizeof header ||
+        memcmp(header, "LibvirtQemudSave", MAGIC_BYTES) != 0) {
+        return false;
+    }
+    memcpy(&length, header + LENGTH_AT, sizeof length);
+    restore->offset = (unsigned long)length + HEADER_BYTES;
+    return true;
 }
 
 // A listening socket beside libvirt's, for QEMU to inherit.
@@ -142,7 +157,7 @@ int main(int count, char **arguments) {
     char directory[sizeof restore.relayed];
     int monitor = find(count, arguments, &restore);
     char **more = calloc((size_t)count + 5, sizeof *more);
-    if (monitor == 0 || more == NULL || access(AGENT_SOCKET, W_OK) != 0 ||
+    if (monitor == 0 || more == NULL || access(AGENT_SOCKET, W_OK) != 0 || !find_stream(&restore) ||
         !directory_of(restore.libvirt_listener, directory, sizeof directory)) {
         become_qemu(name, arguments);
     }

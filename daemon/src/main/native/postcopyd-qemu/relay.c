@@ -15,8 +15,13 @@
 
 // Between libvirt and QEMU: every line goes on as it came, with the descriptors that came with it, but for these:
 //
-//   from libvirt  migrate-incoming of the image   postcopyd is asked for the load, and the answer is ours; without a
-//                                                 postcopyd, or if it refuses, it goes to QEMU as it is
+//   from libvirt  migrate-set-capabilities with mapped-ram
+//                                                 answered by us, because postcopyd sets those that it needs
+//                 migrate-incoming of the image   postcopyd, which has been asked as soon as QEMU was started, may go
+//                                                 ahead, and the answer is ours; without a postcopyd, or if it refuses,
+//                                                 it goes to QEMU as it is, after those capabilities
+//                 qom-get                         without its id, which its answer gets back: there are 460 of them when a
+//                                                 guest starts, and QEMU reads its monitor byte by byte, 10 us for each
 //                 query-migrate                   while memory is missing: answered by us, "completed"
 //                 migrate..., snapshot-save       while memory is missing: held until it is not
 //   from QEMU     MIGRATION                       while postcopyd loads: postcopy-active is shown as completed, for that
@@ -42,17 +47,18 @@ struct side {
 };
 
 enum phase {
-    PLAIN,   // nothing of ours: before, after, or without a lazy load
-    CLEARED, // QEMU has been told to do without mapped-ram and multifd, which postcopy does not go with
-    ASKED,   // postcopyd has been asked
-    LOADING, // it has begun
-    RUNNING, // the guest may run, and memory is missing
+    PLAIN,     // nothing of ours: after, or without a lazy load
+    PREPARING, // postcopyd has been asked
+    ASKED,     // libvirt has sent migrate-incoming: postcopyd may go ahead
+    LOADING,   // it has begun
+    RUNNING,   // the guest may run, and memory is missing
 };
 
 static struct side libvirt, qemu;
 static const struct restore *restore;
 static enum phase phase;
-static char offset[32] = "0";
+static bool withheld;               // libvirt believes that QEMU has the capabilities of a sparse image
+static char left_out[64];           // the id of a command that went to QEMU without it
 static char command_id[128];        // of the migrate-incoming that postcopyd carries out
 static char asked_line[1024];       // and its line
 static char held[LINE_BYTES];       // a command that waits
@@ -74,7 +80,8 @@ static void disconnect(void) {
     close_side(&libvirt);
     close_side(&qemu);
     held_length = 0;
-    if (phase == CLEARED || phase == ASKED) {
+    left_out[0] = '\0';
+    if (phase == ASKED) {
         phase = PLAIN; // nobody waits for that answer
     }
 }
@@ -120,24 +127,23 @@ static void answer(const char *value, const char *id) {
     say(&libvirt, line);
 }
 
-// What libvirt has set for the restore, or what postcopyd needs; the answer is not shown to libvirt.
-static void set_capabilities(bool libvirts) {
-    char line[ANSWER_BYTES];
-    snprintf(line, sizeof line,
-             "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":["
-             "{\"capability\":\"postcopy-ram\",\"state\":false},{\"capability\":\"postcopy-preempt\",\"state\":false},"
-             "{\"capability\":\"mapped-ram\",\"state\":%1$s},{\"capability\":\"multifd\",\"state\":%1$s}]},"
-             "\"id\":\"" OWN_ID "\"}\r\n",
-             libvirts ? "true" : "false");
-    say(&qemu, line);
-}
-
-// As if there were no postcopyd.
+// As if there were no postcopyd. What libvirt believes to have set is set, and the answer not shown to libvirt; before that
+// it sets all of them by itself.
 static void restore_without(void) {
-    phase = PLAIN;
+    static const char capabilities[] =
+        "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":["
+        "{\"capability\":\"postcopy-ram\",\"state\":false},{\"capability\":\"postcopy-preempt\",\"state\":false},"
+        "{\"capability\":\"mapped-ram\",\"state\":true},{\"capability\":\"multifd\",\"state\":true}]},"
+        "\"id\":\"" OWN_ID "\"}\r\n";
     agent_close();
-    set_capabilities(true);
-    say(&qemu, asked_line);
+    if (withheld) {
+        withheld = false;
+        say(&qemu, capabilities);
+    }
+    if (phase == ASKED) {
+        say(&qemu, asked_line);
+    }
+    phase = PLAIN;
 }
 
 // ---- what libvirt says
@@ -169,14 +175,33 @@ static bool string_of(const char *line, const char *key, char *into, size_t size
 // The command that restores the image: file:/dev/fdset/N,offset=M
 static bool begins_restore(const char *line) {
     char uri[256];
-    if (phase != PLAIN || !is_command(line, "migrate-incoming\"") || strlen(line) >= sizeof asked_line ||
-        !string_of(line, "\"uri\":\"", uri, sizeof uri) || !string_of(line, "\"id\":\"", command_id, sizeof command_id) ||
-        strncmp(uri, "file:/dev/fdset/", 16) != 0) {
+    return phase == PREPARING && is_command(line, "migrate-incoming\"") && strlen(line) < sizeof asked_line &&
+           string_of(line, "\"uri\":\"", uri, sizeof uri) &&
+           string_of(line, "\"id\":\"", command_id, sizeof command_id) && strncmp(uri, "file:/dev/fdset/", 16) == 0 &&
+           strstr(uri, ",offset=") != NULL && strtoul(strstr(uri, ",offset=") + 8, NULL, 0) == restore->offset;
+}
+
+static bool sets_mapped_ram(const char *line) {
+    return is_command(line, "migrate-set-capabilities\"") &&
+           strstr(line, "\"capability\":\"mapped-ram\",\"state\":true") != NULL;
+}
+
+// False if it is no such command, or too long; then nothing has been sent.
+static bool hand_on_without_id(const char *line, size_t length) {
+    char shorter[1024], ending[sizeof left_out + 16];
+    left_out[0] = '\0';
+    if (!is_command(line, "qom-get\"") || length >= sizeof shorter ||
+        !string_of(line, "\"id\":\"", left_out, sizeof left_out)) {
         return false;
     }
-    const char *at = strstr(uri, ",offset=");
-    snprintf(offset, sizeof offset, "%s", at == NULL ? "0" : at + 8);
-    return strspn(offset, "0123456789abcdefxABCDEF") == strlen(offset);
+    size_t end = (size_t)snprintf(ending, sizeof ending, ",\"id\":\"%s\"}\r\n", left_out);
+    if (strcmp(line + length - end, ending) != 0) {
+        left_out[0] = '\0';
+        return false;
+    }
+    int size = snprintf(shorter, sizeof shorter, "%.*s}\r\n", (int)(length - end), line);
+    send_all(&qemu, &libvirt, shorter, (size_t)size);
+    return true;
 }
 
 static void hand_on(struct side *to, struct side *from, const char *line, size_t length) {
@@ -187,14 +212,22 @@ static void from_libvirt(const char *line, size_t length) {
     char id[128];
     if (begins_restore(line)) {
         snprintf(asked_line, sizeof asked_line, "%s", line);
-        phase = CLEARED;
-        set_capabilities(false);
+        phase = ASKED;
+        if (!agent_go()) {
+            restore_without();
+        }
+    } else if (phase == PREPARING && is_command(line, "migrate-incoming\"")) {
+        restore_without();
+        hand_on(&qemu, &libvirt, line, length);
+    } else if (phase == PREPARING && sets_mapped_ram(line) && string_of(line, "\"id\":\"", id, sizeof id)) {
+        withheld = true;
+        answer("{}", id);
     } else if (phase == RUNNING && is_command(line, "query-migrate\"") && string_of(line, "\"id\":\"", id, sizeof id)) {
         answer("{\"status\": \"completed\"}", id);
     } else if (phase == RUNNING && (is_command(line, "migrate") || is_command(line, "snapshot-save"))) {
         memcpy(held, line, length);
         held_length = length;
-    } else {
+    } else if (!hand_on_without_id(line, length)) {
         hand_on(&qemu, &libvirt, line, length);
     }
 }
@@ -234,17 +267,35 @@ static void migration_event(char *line, size_t length) {
     }
 }
 
+// The answer to a command that went without its id: {"return": ...} or {"error": ...}
+static bool gives_id_back(const char *line, size_t length) {
+    char ending[sizeof left_out + 16];
+    if (left_out[0] == '\0' || length < 3 || strcmp(line + length - 3, "}\r\n") != 0 ||
+        (strncmp(line, "{\"return\"", 9) != 0 && strncmp(line, "{\"error\"", 8) != 0)) {
+        return false;
+    }
+    size_t end = (size_t)snprintf(ending, sizeof ending, ", \"id\": \"%s\"}\r\n", left_out);
+    left_out[0] = '\0';
+    char whole[1024];
+    size_t rest = length - 3;
+    if (rest + end <= sizeof whole) {
+        memcpy(whole, line, rest);
+        memcpy(whole + rest, ending, end);
+        send_all(&libvirt, &qemu, whole, rest + end);
+    } else {
+        send_all(&libvirt, &qemu, line, rest);
+        send_all(&libvirt, NULL, ending, end);
+    }
+    return true;
+}
+
 static void from_qemu(char *line, size_t length) {
     if (length <= ANSWER_BYTES && strstr(line, "\"id\": \"" OWN_ID "\"") != NULL) {
-        if (phase == CLEARED) {
-            phase = ASKED;
-            if (!agent_ask(restore, offset)) {
-                restore_without();
-            }
-        }
-    } else if (phase != PLAIN && length <= ANSWER_BYTES && strstr(line, "\"event\": \"MIGRATION\"") != NULL) {
+        return;
+    }
+    if (phase != PLAIN && length <= ANSWER_BYTES && strstr(line, "\"event\": \"MIGRATION\"") != NULL) {
         migration_event(line, length);
-    } else {
+    } else if (!gives_id_back(line, length)) {
         hand_on(&libvirt, &qemu, line, length);
     }
 }
@@ -323,7 +374,7 @@ static void from_agent(void) {
         break;
     case AGENT_REFUSED:
         agent_close();
-        if (phase == ASKED) {
+        if (phase == PREPARING || phase == ASKED) {
             restore_without();
         }
         break;
@@ -340,7 +391,7 @@ static void from_agent(void) {
         }
         break;
     case AGENT_LOST:
-        if (phase == ASKED) {
+        if (phase == PREPARING || phase == ASKED) {
             restore_without();
         }
         break;
@@ -376,6 +427,7 @@ _Noreturn void relay(const struct restore *what) {
     if (end < 0) {
         _exit(1);
     }
+    phase = agent_ask(restore) ? PREPARING : PLAIN;
     for (;;) {
         bool agent_missing = (phase == LOADING || phase == RUNNING) && agent_fd() < 0;
         struct pollfd all[] = {{.fd = end, .events = POLLIN},
@@ -390,8 +442,8 @@ _Noreturn void relay(const struct restore *what) {
         }
         if (ready <= 0) {
             // A postcopyd that was restarted goes on with the load.
-            if (agent_missing) {
-                agent_ask(restore, offset);
+            if (agent_missing && agent_ask(restore)) {
+                agent_go();
             }
             continue;
         }

@@ -14,6 +14,7 @@
 struct restore {
     int libvirt_listener; // where libvirt connects: it was to be QEMU's monitor
     int image;            // the save image
+    unsigned long offset; // of QEMU's stream in it
     pid_t qemu;           // our parent, which becomes QEMU
     char relayed[sizeof(((struct sockaddr_un *)0)->sun_path)];   // QEMU's first monitor: libvirt's, through us
     char postcopyd[sizeof(((struct sockaddr_un *)0)->sun_path)]; // QEMU's second monitor: postcopyd's
@@ -26,8 +27,11 @@ _Noreturn void relay(const struct restore *restore);
 
 enum agent_word { AGENT_NOTHING, AGENT_LOADING, AGENT_REFUSED, AGENT_COMPLETED, AGENT_FAILED, AGENT_LOST };
 
-// Connects and asks for the load; false if there is no postcopyd. offset is the one of migrate-incoming.
-bool agent_ask(const struct restore *restore, const char *offset);
+// Connects and asks for the load, which postcopyd prepares; false if there is no postcopyd.
+bool agent_ask(const struct restore *restore);
+
+// Lets the load go ahead; false if postcopyd is gone.
+bool agent_go(void);
 
 // The descriptor to poll; -1 without a connection.
 int agent_fd(void);

@@ -254,7 +254,7 @@ public final class Daemon implements AutoCloseable {
   }
 
   /** Waits for the session with QEMU's monitor. */
-  public void awaitQemu(Duration patience) throws IOException {
+  void awaitQemu(Duration patience) throws IOException {
     QemuMonitor qemu = Objects.requireNonNull(guestParts.monitor(), "the guest is no QEMU");
     try {
       var _ = qemu.connected().get(patience.toMillis(), TimeUnit.MILLISECONDS);
@@ -266,14 +266,9 @@ public final class Daemon implements AutoCloseable {
     }
   }
 
-  /**
-   * Loads a snapshot into the QEMU at the monitor, with both capabilities, and waits until the file
-   * is open.
-   *
-   * @throws IOException if it can't be loaded, with the reason
-   */
-  public void load(String uri) throws IOException {
-    loadAtStart.load(Objects.requireNonNull(proxy, "the guest is no QEMU"), uri);
+  /** Ends the rehearsals and waits for that: a load is to begin at once. */
+  public void awaitWarm() {
+    guestParts.selfTest().await();
   }
 
   /** What QEMU itself says of its migration; empty if it does not answer at once. */

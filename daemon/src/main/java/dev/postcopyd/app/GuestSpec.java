@@ -1,6 +1,6 @@
 package dev.postcopyd.app;
 
-import dev.postcopyd.guest.QemuDestination;
+import dev.postcopyd.guest.QemuOptions;
 import dev.postcopyd.guest.StreamAddress;
 import dev.postcopyd.guest.StreamDestination;
 import dev.postcopyd.handover.HandoverSocket;
@@ -10,6 +10,8 @@ import dev.postcopyd.sink.SinkSettings;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The option {@code --guest}: who owns the address space that is filled.
@@ -55,10 +57,20 @@ public sealed interface GuestSpec {
    * @param monitor its QMP monitor's socket
    * @param options what there is to know about it
    */
-  record Qemu(Path monitor, QemuDestination.Options options) implements GuestSpec {
+  record Qemu(Path monitor, QemuOptions options) implements GuestSpec {
     /** The same with a place for the migration's sockets. */
     public Qemu meetingIn(Path directory) {
       return new Qemu(monitor, options.withDirectory(directory));
+    }
+
+    /** The same for one load, which QEMU is not told of before this is done. */
+    public Qemu heldUntil(CompletableFuture<@Nullable Void> goAhead) {
+      return new Qemu(monitor, options.heldUntil(goAhead));
+    }
+
+    @Override
+    public String toString() {
+      return "qemu:" + monitor;
     }
   }
 

@@ -1,6 +1,6 @@
 package dev.postcopyd.app;
 
-import dev.postcopyd.guest.QemuDestination;
+import dev.postcopyd.guest.QemuOptions;
 import dev.postcopyd.guest.StreamAddress;
 import dev.postcopyd.guest.StreamDestination;
 import dev.postcopyd.incoming.MemoryLayout;
@@ -116,7 +116,7 @@ final class GuestSpecParser {
     }
     return new GuestSpec.Qemu(
         Path.of(monitor),
-        new QemuDestination.Options(names, preempt == null || preempt, false, Optional.empty()));
+        new QemuOptions(names, preempt == null || preempt, false, Optional.empty()));
   }
 
   private GuestSpec file(String path) {

@@ -1,6 +1,7 @@
 package dev.postcopyd.app;
 
 import dev.postcopyd.control.SocketSpec;
+import dev.postcopyd.guest.QemuOptions;
 import dev.postcopyd.libvirt.ImageLease;
 import dev.postcopyd.libvirt.LibvirtDirectories;
 import dev.postcopyd.libvirt.RestoreRequest;
@@ -12,9 +13,6 @@ import dev.postcopyd.posix.UnixSocket;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.workingset.WorkingSetChoice;
 import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
@@ -24,16 +22,19 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
  * Serves the memory of domains that libvirt restores by itself: postcopyd-qemu, which stands for
- * QEMU in their XML, asks for it. Each request is a load by a {@link Daemon} of its own on a thread
- * of its own; its progress goes back as words:
+ * QEMU in their XML, asks for it when QEMU starts, and says {@code go} when libvirt wants the
+ * memory loaded: what can be done before is. Each request is a load by a {@link Daemon} of its own
+ * on a thread of its own; its progress goes back as words:
  *
  * <pre>
  * loading           QEMU takes the migration
@@ -48,7 +49,8 @@ import org.slf4j.LoggerFactory;
 public final class LibvirtAgent implements AutoCloseable {
   private static final Logger log = LoggerFactory.getLogger(LibvirtAgent.class);
   private static final long REQUEST_NANOS = TimeUnit.SECONDS.toNanos(5);
-  private static final long STEP_MILLIS = 2;
+  private static final long STEP_NANOS = TimeUnit.MILLISECONDS.toNanos(2);
+  private static final String GO = "go";
   private static final Duration QEMU_PATIENCE = Duration.ofSeconds(2);
 
   /** A QEMU that has all of its memory already, before a restarted agent came, says so. */
@@ -63,21 +65,25 @@ public final class LibvirtAgent implements AutoCloseable {
   private static final int MODE = 0660;
 
   private final SocketListener listener;
+  private final QemuOptions options;
   private final Semaphore loads = new Semaphore(MAX_LOADS);
   private final Set<Daemon> daemons = ConcurrentHashMap.newKeySet();
   private volatile boolean closed;
 
-  private LibvirtAgent(SocketListener listener) {
+  private LibvirtAgent(SocketListener listener, QemuOptions options) {
     this.listener = listener;
+    this.options = options;
   }
 
   /**
    * Begins to listen, and rehearses.
    *
    * @param group who may ask, beside root
+   * @param bytesPerSecond limits what no guest has asked for; 0 for no limit
    * @throws IOException if the socket can't be made
    */
-  public static LibvirtAgent start(Path socket, Optional<String> group) throws IOException {
+  public static LibvirtAgent start(Path socket, Optional<String> group, long bytesPerSecond)
+      throws IOException {
     Path parent = socket.toAbsolutePath().getParent();
     if (parent != null) {
       Files.createDirectories(parent);
@@ -94,8 +100,9 @@ public final class LibvirtAgent implements AutoCloseable {
                 .lookupPrincipalByGroupName(group.get()));
         UnixSocket.chmod(socket, MODE);
       }
+      log.info("domains are waited for socket={}", socket);
       SelfTestResult _ = SelfTestResult.start(QemuPathSelfTest::run);
-      return new LibvirtAgent(listener);
+      return new LibvirtAgent(listener, QemuOptions.DEFAULT.limitedTo(bytesPerSecond));
     } catch (IOException | RuntimeException e) {
       listener.close();
       throw e;
@@ -136,43 +143,48 @@ public final class LibvirtAgent implements AutoCloseable {
 
   private void serve(StreamSocket socket, PeerCredentials peer)
       throws IOException, InterruptedException {
-    DaemonConfig config;
-    Path image;
-    try {
-      RestoreRequest request = RestoreRequest.parse(line(socket));
-      image = Path.of("/proc/%d/fd/%d".formatted(peer.pid(), request.imageFd()));
-      requireReadable(Path.of("/proc/%d/fdinfo/%d".formatted(peer.pid(), request.imageFd())));
-      requireOwn(request.monitor(), peer);
-      config = configFor(request, image);
-      log.info(
-          "a domain is restored qemu={} monitor={} snapshot={}",
-          request.qemu(),
-          request.monitor(),
-          config.incoming().orElse(""));
-    } catch (IOException | IllegalArgumentException e) {
-      log.warn("refused pid={} reason=\"{}\"", peer.pid(), e.getMessage());
-      say(socket, "refused " + e.getMessage());
-      return;
-    }
-    try (ImageLease _ = ImageLease.take(image);
-        Daemon daemon = Daemon.rehearse(config)) {
-      daemons.add(daemon);
+    CompletableFuture<@Nullable Void> goAhead = new CompletableFuture<>();
+    try (RelayLines lines = new RelayLines(socket, RestoreRequest.MAX_BYTES)) {
+      DaemonConfig config;
+      Path image;
       try {
-        follow(daemon, socket);
-      } finally {
-        daemons.remove(daemon);
+        RestoreRequest request = RestoreRequest.parse(lines.next(REQUEST_NANOS));
+        image = Path.of("/proc/%d/fd/%d".formatted(peer.pid(), request.imageFd()));
+        requireReadable(Path.of("/proc/%d/fdinfo/%d".formatted(peer.pid(), request.imageFd())));
+        requireOwn(request.monitor(), peer);
+        config = configFor(request, image, goAhead);
+        log.info(
+            "a domain is restored qemu={} monitor={} snapshot={}",
+            request.qemu(),
+            request.monitor(),
+            config.incoming().orElse(""));
+      } catch (IOException | IllegalArgumentException e) {
+        log.warn("refused pid={} reason=\"{}\"", peer.pid(), e.getMessage());
+        say(socket, "refused " + e.getMessage());
+        return;
       }
-    } catch (IOException e) {
-      say(socket, "refused " + e.getMessage());
+      try (ImageLease _ = ImageLease.take(image);
+          Daemon daemon = Daemon.rehearse(config)) {
+        daemons.add(daemon);
+        try {
+          follow(daemon, socket, lines, goAhead);
+        } finally {
+          daemons.remove(daemon);
+        }
+      } catch (IOException e) {
+        say(socket, "refused " + e.getMessage());
+      }
     }
   }
 
-  private static DaemonConfig configFor(RestoreRequest request, Path image) throws IOException {
+  private DaemonConfig configFor(
+      RestoreRequest request, Path image, CompletableFuture<@Nullable Void> goAhead)
+      throws IOException {
     // Named after QEMU, so that what is noted down beside it is found again.
     Path socket =
         LibvirtDirectories.ofPostcopyd(System.getenv()).resolve("qemu-" + request.qemu() + ".qmp");
     return DaemonConfig.of(List.of(SocketSpec.parse("unix:" + socket)))
-        .withGuest(GuestSpec.parse("qemu:" + request.monitor()))
+        .withGuest(new GuestSpec.Qemu(request.monitor(), options).heldUntil(goAhead))
         .withIncoming(Optional.of("file:" + image + ",offset=" + request.offsetBytes()))
         .withExitOnError(true)
         .withWorkingSet(workingSetOf(image));
@@ -208,7 +220,12 @@ public final class LibvirtAgent implements AutoCloseable {
         : WorkingSetChoice.OFF;
   }
 
-  private void follow(Daemon daemon, StreamSocket socket) throws IOException, InterruptedException {
+  private void follow(
+      Daemon daemon,
+      StreamSocket socket,
+      RelayLines lines,
+      CompletableFuture<@Nullable Void> goAhead)
+      throws IOException, InterruptedException {
     boolean told = false;
     long startNanos = System.nanoTime();
     long askNanos = startNanos + ASK_NANOS;
@@ -250,30 +267,15 @@ public final class LibvirtAgent implements AutoCloseable {
         }
         default -> {}
       }
-      TimeUnit.MILLISECONDS.sleep(STEP_MILLIS);
-    }
-  }
-
-  /** The first line that comes. */
-  private static String line(StreamSocket socket) throws IOException {
-    try (Arena arena = Arena.ofConfined()) {
-      MemorySegment bytes = arena.allocate(RestoreRequest.MAX_BYTES);
-      long length = 0;
-      while (length < bytes.byteSize()) {
-        if (socket.isQuietFor(REQUEST_NANOS)) {
-          throw new IOException("nothing was asked for");
+      if (goAhead.isDone()) {
+        TimeUnit.NANOSECONDS.sleep(STEP_NANOS);
+      } else if (lines.await(STEP_NANOS)) {
+        // Before that the end of the relay is QEMU's, and of all this.
+        if (!lines.next(REQUEST_NANOS).equals(GO)) {
+          throw new IOException("not understood before " + GO);
         }
-        long got = socket.receive(bytes.address() + length, bytes.byteSize() - length);
-        if (got == 0) {
-          throw new IOException("gone before anything was asked for");
-        }
-        length += got;
-        if (bytes.get(ValueLayout.JAVA_BYTE, length - 1) == '\n') {
-          return new String(
-              bytes.asSlice(0, length - 1).toArray(ValueLayout.JAVA_BYTE), StandardCharsets.UTF_8);
-        }
+        boolean _ = goAhead.complete(null);
       }
-      throw new IOException("too long a line");
     }
   }
 

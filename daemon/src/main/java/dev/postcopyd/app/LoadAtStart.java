@@ -242,19 +242,9 @@ final class LoadAtStart {
     return begun.isPresent();
   }
 
-  /** Loads what somebody in this process says, now that there is a QEMU. */
-  void load(MonitorProxy qemu, String uri) throws IOException {
-    guest.selfTest().await();
-    try {
-      qemu.loadAtOnce(uri);
-    } catch (QmpException e) {
-      throw new IOException(uri + ": " + e.description(), e);
-    }
-  }
-
   private void loadInto(MonitorProxy qemu, String uri, Consumer<String> fatalError) {
     boolean wanted = config.incoming().isPresent();
-    guest.selfTest().await();
+    guest.warmUp();
     try {
       if (!qemu.goOnWith(uri)) {
         guest.trace().ifPresent(PausedLoadFile::remove);

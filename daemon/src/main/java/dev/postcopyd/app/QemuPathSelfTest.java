@@ -3,6 +3,7 @@ package dev.postcopyd.app;
 import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.guest.PostcopyDestination;
 import dev.postcopyd.guest.QemuDestination;
+import dev.postcopyd.guest.QemuOptions;
 import dev.postcopyd.incoming.StreamPathSelfTest;
 import dev.postcopyd.monitor.QemuMonitor;
 import dev.postcopyd.posix.FileDescriptors;
@@ -178,12 +179,12 @@ final class QemuPathSelfTest {
     private static final String GREETING =
         "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 2, \"minor\": 0, \"major\": 10},"
             + " \"package\": \"self-test\"}, \"capabilities\": [\"oob\"]}}\r\n";
-    private static final QemuDestination.Options OPTIONS =
-        new QemuDestination.Options(Map.of(), true, false, Optional.empty());
+    private static final QemuOptions OPTIONS =
+        new QemuOptions(Map.of(), true, false, Optional.empty());
 
     /** For a load whose pages are all asked for before any of the rest is sent. */
-    private static final QemuDestination.Options ONE_CHANNEL =
-        new QemuDestination.Options(Map.of(), false, false, Optional.empty());
+    private static final QemuOptions ONE_CHANNEL =
+        new QemuOptions(Map.of(), false, false, Optional.empty());
 
     private static final List<String> CAPABILITIES =
         List.of(

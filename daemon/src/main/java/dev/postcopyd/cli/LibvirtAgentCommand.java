@@ -36,9 +36,17 @@ final class LibvirtAgentCommand implements Callable<Integer> {
       description = "Who may ask beside root: the group that libvirt's QEMUs run as.")
   private @Nullable String group;
 
+  @Option(
+      names = "--bandwidth",
+      paramLabel = "MIB",
+      description =
+          "What comes unasked, in MiB a second at most for each domain; what a guest waits for comes at once.")
+  private int bandwidth;
+
   @Override
   public Integer call() {
-    try (LibvirtAgent agent = LibvirtAgent.start(socket, Optional.ofNullable(group))) {
+    try (LibvirtAgent agent =
+        LibvirtAgent.start(socket, Optional.ofNullable(group), (long) bandwidth << 20)) {
       Runtime.getRuntime()
           .addShutdownHook(Thread.ofPlatform().name("signal").unstarted(agent::close));
       agent.run();

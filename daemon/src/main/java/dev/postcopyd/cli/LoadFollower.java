@@ -14,6 +14,10 @@ import java.util.concurrent.TimeUnit;
  */
 final class LoadFollower {
   private static final long STEP_MILLIS = 5;
+
+  /** While a guest is about to run. */
+  private static final long SHORT_STEP_MILLIS = 1;
+
   private static final long SHOW_NANOS = TimeUnit.MILLISECONDS.toNanos(100);
 
   /** A first attempt at a recovery of a QEMU, which is made by itself, comes after a second. */
@@ -96,7 +100,8 @@ final class LoadFollower {
       if (trouble.isPresent()) {
         return progress.ended(trouble.get());
       }
-      TimeUnit.MILLISECONDS.sleep(STEP_MILLIS);
+      boolean soon = status == MigrationStatus.SETUP || status == MigrationStatus.POSTCOPY_DEVICE;
+      TimeUnit.MILLISECONDS.sleep(soon ? SHORT_STEP_MILLIS : STEP_MILLIS);
     }
   }
 

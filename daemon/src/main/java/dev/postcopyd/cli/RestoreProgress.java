@@ -27,6 +27,10 @@ final class RestoreProgress {
   private final boolean terminal;
   private @Nullable MigrationStatus status;
   private long beganNanos;
+
+  /** Whether somebody has said when what counts began; else it is the beginning of the load. */
+  private boolean begun;
+
   private long activeNanos;
   private long activeBytes;
   private boolean active;
@@ -87,7 +91,7 @@ final class RestoreProgress {
     }
     status = now;
     told = false;
-    if (now == MigrationStatus.SETUP || beganNanos == 0) {
+    if ((now == MigrationStatus.SETUP && !begun) || beganNanos == 0) {
       beganNanos = nowNanos;
     }
     if ((now == MigrationStatus.POSTCOPY_ACTIVE || now == MigrationStatus.ACTIVE) && !active) {
@@ -95,6 +99,12 @@ final class RestoreProgress {
       activeNanos = nowNanos;
     }
     return true;
+  }
+
+  /** What counts begins now, whatever has been prepared before. */
+  void began(long nowNanos) {
+    begun = true;
+    beganNanos = nowNanos;
   }
 
   void show(Daemon daemon, long nowNanos) {

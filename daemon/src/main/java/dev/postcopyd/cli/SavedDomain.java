@@ -103,6 +103,11 @@ final class SavedDomain {
     return own.resolve(uuid + ".qmp.load");
   }
 
+  /** There once the domain has been resumed: who pauses it after that is not us. */
+  private Path resumedMark() {
+    return own.resolve(uuid + ".resumed");
+  }
+
   /** What a detached restore writes. */
   Path log() {
     return own.resolve(uuid + ".log");
@@ -153,6 +158,7 @@ final class SavedDomain {
    */
   void prepare(Virsh virsh) throws IOException {
     Files.deleteIfExists(trace());
+    Files.deleteIfExists(resumedMark());
     Files.deleteIfExists(monitor);
     if (isManagedSave(virsh)) {
       image = KeptImage.keepManaged(image.image());
@@ -176,10 +182,25 @@ final class SavedDomain {
     }
   }
 
-  /** Makes libvirt start the domain, paused, with a QEMU that waits for us. */
-  void start(Virsh virsh) throws IOException {
+  /** Has libvirt begin to start the domain, paused, with a QEMU that waits for us. */
+  Virsh.Begun start(Virsh virsh) throws IOException {
     xml.waitForMigration(monitor);
-    String _ = virsh.runWith(xml.toString(), "create", "--paused", "/dev/stdin");
+    return virsh.begin(xml.toString(), "create", "--paused", "/dev/stdin");
+  }
+
+  /** Notes down that libvirt has resumed it. */
+  void hasResumed() {
+    try {
+      Files.write(resumedMark(), new byte[0]);
+    } catch (IOException e) {
+      // Its memory is served all the same.
+      log.warn("not noted down: the domain has been resumed name={} reason={}", name, e.toString());
+    }
+  }
+
+  /** Whether an earlier process has started it and not come so far as to resume it. */
+  boolean awaitsResume(Virsh virsh) throws IOException {
+    return !Files.exists(resumedMark()) && virsh.run("domstate", uuid).strip().equals("paused");
   }
 
   /** The guest has the image's device state, and may have gone on: nobody may restore it again. */
@@ -189,13 +210,18 @@ final class SavedDomain {
     }
   }
 
-  /** Ends a domain whose restore has failed before its guest could run. */
-  void giveUp(Virsh virsh) {
+  /**
+   * Ends a domain whose restore has failed before its guest could run.
+   *
+   * @param start what has begun to start it, awaited or not
+   */
+  void giveUp(Virsh virsh, Virsh.Begun start) {
     try {
+      String _ = start.await();
       String _ = virsh.run("destroy", uuid);
       Files.deleteIfExists(monitor);
     } catch (IOException e) {
-      log.warn("the domain is left behind name={} reason=\"{}\"", name, e.getMessage());
+      log.warn("no domain has been ended name={} reason=\"{}\"", name, e.getMessage());
     }
     if (image.managed() && Files.exists(image.image())) {
       image.letGo();
@@ -205,6 +231,7 @@ final class SavedDomain {
   /** The guest has all of its memory: the image and the monitor are not needed any more. */
   void completed() throws IOException {
     image.letGo();
+    Files.deleteIfExists(resumedMark());
     // QEMU goes on to listen, and nobody can come.
     Files.deleteIfExists(monitor);
   }

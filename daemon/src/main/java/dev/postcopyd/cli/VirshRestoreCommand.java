@@ -5,17 +5,18 @@ import dev.postcopyd.app.DaemonConfig;
 import dev.postcopyd.app.GuestSpec;
 import dev.postcopyd.app.LogConfigurator;
 import dev.postcopyd.control.SocketSpec;
+import dev.postcopyd.guest.QemuOptions;
 import dev.postcopyd.libvirt.ImageLease;
 import dev.postcopyd.libvirt.LibvirtDirectories;
 import dev.postcopyd.libvirt.Virsh;
 import dev.postcopyd.workingset.WorkingSetChoice;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
@@ -30,7 +31,8 @@ import picocli.CommandLine.Spec;
  * domain paused, with a QEMU that waits and has a second monitor; the memory is loaded there, and
  * libvirt is told to resume the domain as soon as it can run.
  *
- * <p>The daemon is started first: while libvirt starts QEMU it rehearses.
+ * <p>While libvirt starts QEMU the daemon starts, and does what can be done of the load before the
+ * machine is complete.
  */
 @Command(
     name = "virsh-restore",
@@ -50,7 +52,6 @@ import picocli.CommandLine.Spec;
       "Exit codes: 0 all memory has arrived; 1 it has not, and a message says why."
     })
 final class VirshRestoreCommand implements Callable<Integer> {
-  private static final Duration MONITOR_PATIENCE = Duration.ofSeconds(10);
   private static final Duration LOAD_PATIENCE = Duration.ofSeconds(30);
 
   @Parameters(paramLabel = "IMAGE", description = "A save image of libvirt, of format sparse.")
@@ -92,6 +93,13 @@ final class VirshRestoreCommand implements Callable<Integer> {
         "libvirt/qemu/lib below $XDG_CONFIG_HOME for qemu:///session)."
       })
   private @Nullable Path monitorDirectory;
+
+  @Option(
+      names = "--bandwidth",
+      paramLabel = "MIB",
+      description =
+          "What comes unasked, in MiB a second at most; what the guest waits for comes at once.")
+  private int bandwidth;
 
   @Option(
       names = "--json",
@@ -157,9 +165,12 @@ final class VirshRestoreCommand implements Callable<Integer> {
     Virsh virsh = new Virsh(Optional.ofNullable(connection));
     RestoreProgress progress =
         json ? RestoreProgress.json(System.out) : RestoreProgress.text(System.err);
+    QemuOptions options = QemuOptions.DEFAULT.limitedTo((long) bandwidth << 20);
     DaemonConfig config =
         DaemonConfig.of(List.of(SocketSpec.parse("unix:" + domain.socket())))
-            .withGuest(GuestSpec.parse("qemu:" + domain.monitor()))
+            .withGuest(new GuestSpec.Qemu(domain.monitor(), options))
+            .withIncoming(Optional.of(domain.uri()))
+            .withExitOnError(true)
             .withWorkingSet(choice);
     boolean begunBefore = domain.isWaitedFor();
     if (!begunBefore) {
@@ -182,14 +193,16 @@ final class VirshRestoreCommand implements Callable<Integer> {
   private Optional<String> begin(
       SavedDomain domain, Virsh virsh, DaemonConfig config, RestoreProgress progress)
       throws IOException, InterruptedException {
-    boolean started = false;
+    CompletableFuture<@Nullable Void> goAhead = new CompletableFuture<>();
     AtomicBoolean active = new AtomicBoolean();
+    Virsh.Begun start = domain.start(virsh);
     try (Virsh.Waiting resume = virsh.waiting(domain.ownDirectory());
-        Daemon daemon = start(config)) {
-      domain.start(virsh);
-      started = true;
-      daemon.awaitQemu(MONITOR_PATIENCE);
-      daemon.load(domain.uri());
+        Daemon daemon = start(held(config, goAhead))) {
+      // The load gets ready as soon as there is QEMU, whose machine may change until this returns.
+      String _ = start.await();
+      daemon.awaitWarm();
+      progress.began(System.nanoTime());
+      boolean _ = goAhead.complete(null);
       return follow(
           daemon,
           progress,
@@ -197,32 +210,36 @@ final class VirshRestoreCommand implements Callable<Integer> {
             active.set(true);
             if (domain.runs() && !paused) {
               resume.run("resume " + domain.uuid());
+              domain.hasResumed();
               progress.resumed(System.nanoTime());
             }
             domain.imageIsUsed(virsh);
           });
     } finally {
       // A guest that has never run is none: as if nothing had been tried.
-      if (started && !active.get()) {
-        domain.giveUp(virsh);
+      if (!active.get()) {
+        domain.giveUp(virsh, start);
       }
     }
+  }
+
+  private static DaemonConfig held(DaemonConfig config, CompletableFuture<@Nullable Void> goAhead) {
+    return config.withGuest(((GuestSpec.Qemu) config.guest()).heldUntil(goAhead));
   }
 
   /** What an earlier process has begun. */
   private Optional<String> goOn(
       SavedDomain domain, Virsh virsh, DaemonConfig config, RestoreProgress progress)
       throws IOException, InterruptedException {
-    // Without a trace it has not come so far that the guest could have run.
-    boolean resumes = domain.runs() && !paused && !Files.exists(domain.trace());
-    try (Daemon daemon =
-        start(config.withIncoming(Optional.of(domain.uri())).withExitOnError(true))) {
+    boolean resumes = domain.runs() && !paused && domain.awaitsResume(virsh);
+    try (Daemon daemon = start(config)) {
       return follow(
           daemon,
           progress,
           () -> {
             if (resumes) {
               String _ = virsh.run("resume", domain.uuid());
+              domain.hasResumed();
               progress.resumed(System.nanoTime());
             }
             domain.imageIsUsed(virsh);

@@ -2,6 +2,7 @@ package dev.postcopyd.control;
 
 import dev.postcopyd.guest.PostcopyDestination.Terms;
 import dev.postcopyd.guest.QemuDestination;
+import dev.postcopyd.guest.QemuOptions;
 import dev.postcopyd.guest.QemuReadiness;
 import dev.postcopyd.incoming.LoadTrace;
 import dev.postcopyd.incoming.PageHandlerFactory;
@@ -32,7 +33,7 @@ import org.slf4j.LoggerFactory;
 public record QemuLoads(
     QemuMonitor monitor,
     QemuReadiness readiness,
-    QemuDestination.Options options,
+    QemuOptions options,
     Loader loader,
     PostcopyMetrics metrics,
     PageHandlerFactory handlers,
@@ -114,7 +115,8 @@ public record QemuLoads(
         warmUp,
         preemptWanted,
         true,
-        bytesPerSecond,
+        () ->
+            bytesPerSecond.getAsLong() > 0 ? bytesPerSecond.getAsLong() : options.bytesPerSecond(),
         workingSet,
         trace);
   }

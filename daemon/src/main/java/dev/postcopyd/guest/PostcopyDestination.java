@@ -10,10 +10,10 @@ import java.util.Optional;
  * Who receives a migration stream: the port between a stream load and whoever owns the QEMU at the
  * other end, be it somebody else ({@code stream:URI}) or the daemon through QEMU's monitor.
  *
- * <p>Called on the thread that carries out the load's steps, in the order prepare, awaitReady,
- * connect (once, or twice with a preempt channel), dependsOnUs, and then what happens; {@link
- * #prepareRecovery} and connect again for each recovery. Calls may block; {@link #close} may come
- * from any thread and makes a blocked call fail soon. The notifications must return at once.
+ * <p>Called on the thread that carries out the load's steps, in the order prepare, awaitGoAhead,
+ * awaitReady, connect (once, or twice with a preempt channel), dependsOnUs, and then what happens;
+ * {@link #prepareRecovery} and connect again for each recovery. Calls may block; {@link #close} may
+ * come from any thread and makes a blocked call fail soon. The notifications must return at once.
  */
 public interface PostcopyDestination extends AutoCloseable {
   /** How messages and the log name it, e.g. {@code unix:/run/vm.mig}. */
@@ -26,12 +26,23 @@ public interface PostcopyDestination extends AutoCloseable {
   default void begin() {}
 
   /**
-   * Looks whether the destination can take a machine, and has it begin to wait for the stream. It
-   * may not wait yet when this returns: {@link #awaitReady}.
+   * Looks whether the destination can take a machine, and has it begin to wait for the stream,
+   * unless the load is held: {@link #awaitGoAhead}. It may not wait yet when this returns: {@link
+   * #awaitReady}.
    *
    * @throws IOException if it can't be had or can't take this machine; the message is for the user
    */
   Terms prepare(Offer offer) throws IOException;
+
+  /**
+   * For a load that is held: waits until it may go ahead, and has the destination begin to wait for
+   * the stream.
+   *
+   * @return whether it was held
+   */
+  default boolean awaitGoAhead() throws IOException {
+    return false;
+  }
 
   /**
    * Returns when the destination waits for the stream.

@@ -4,16 +4,22 @@ import dev.postcopyd.posix.PeerCredentials;
 import dev.postcopyd.posix.UnixSocket;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryIteratorException;
+import java.nio.file.DirectoryStream;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.ThreadLocalRandom;
+import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -34,9 +40,14 @@ final class PrivateSockets implements AutoCloseable {
   /** Short, as are the names in it: QEMU reads each byte of its monitor by itself. */
   private static final String PREFIX = "postcopyd-";
 
+  private static final Pattern RANDOM = Pattern.compile(PREFIX + "[0-9a-z]{1,4}");
+
   private static final int GROUP_MAY_WRITE = 0020;
 
   private static final int ATTEMPTS = 100;
+
+  /** Whoever makes a directory has a socket in it at once. */
+  private static final Duration ABANDONED = Duration.ofHours(1);
 
   /** What is made in it is the group's too. */
   private static final int OWNER_AND_GROUP = 02770;
@@ -80,7 +91,8 @@ final class PrivateSockets implements AutoCloseable {
 
   private Path directory(PeerCredentials qemu) throws IOException {
     Path existing = directory;
-    if (existing != null) {
+    // Another daemon may take one that is old and empty for abandoned.
+    if (existing != null && Files.isDirectory(existing)) {
       return existing;
     }
     IOException trouble = new IOException("no directory for a migration socket");
@@ -104,6 +116,7 @@ final class PrivateSockets implements AutoCloseable {
   }
 
   private Path make(Path parent, PeerCredentials qemu) throws IOException {
+    removeAbandoned(parent);
     Path made = makeUnique(parent);
     try {
       Path longest = made.resolve("m99999");
@@ -118,6 +131,32 @@ final class PrivateSockets implements AutoCloseable {
     } catch (IOException | RuntimeException e) {
       Files.deleteIfExists(made);
       throw e;
+    }
+  }
+
+  /** What a daemon that was killed has left: QEMU has removed its socket, and nobody the rest. */
+  private static void removeAbandoned(Path parent) {
+    Instant youngest = Instant.now().minus(ABANDONED);
+    try (DirectoryStream<Path> all = Files.newDirectoryStream(parent, PREFIX + "*")) {
+      for (Path one : all) {
+        removeIfOlder(one, youngest);
+      }
+    } catch (IOException | DirectoryIteratorException e) {
+      LOG.debug("not looked through directory={}", parent, e);
+    }
+  }
+
+  private static void removeIfOlder(Path directory, Instant youngest) {
+    try {
+      if (RANDOM.matcher(directory.getFileName().toString()).matches()
+          && Files.isDirectory(directory, LinkOption.NOFOLLOW_LINKS)
+          && Files.getLastModifiedTime(directory, LinkOption.NOFOLLOW_LINKS)
+              .toInstant()
+              .isBefore(youngest)) {
+        Files.delete(directory);
+      }
+    } catch (IOException e) {
+      LOG.debug("not empty, or not ours directory={}", directory, e);
     }
   }
 

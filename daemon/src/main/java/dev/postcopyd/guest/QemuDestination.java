@@ -11,7 +11,6 @@ import dev.postcopyd.qmp.message.QmpException;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
@@ -52,49 +51,27 @@ public final class QemuDestination implements PostcopyDestination {
   private final QemuMonitor monitor;
   private final QemuReadiness readiness;
   private final QemuCalls calls;
-  private final Options options;
+  private final QemuOptions options;
   private final PrivateSockets sockets;
   private final LifelineKeeper lifeline;
   private final Optional<Terms> knownTerms;
   private volatile boolean running;
   private boolean closed;
   private QemuReadiness.@Nullable Beginning beginning;
+  private final CompletableFuture<@Nullable Void> givenUp = new CompletableFuture<>();
+  private @Nullable Invitation invitation;
   private @Nullable IncomingCall incoming;
   private @Nullable Path listening;
   private int connectedPair = -1;
 
+  /** A migrate-incoming that is to be sent. */
+  private record Invitation(QemuMonitor.Session session, boolean preempt) {}
+
   /** A migrate-incoming that has not been seen to succeed. */
   private record IncomingCall(String uri, CompletableFuture<JsonNode> answer) {}
 
-  /**
-   * What the command line and the client say.
-   *
-   * @param names QEMU's block names by the snapshot's, where they differ
-   * @param preempt false to do without the second channel also where QEMU has it
-   * @param exitOnError what the client wants QEMU to do when its migration fails
-   * @param directory where the migration sockets may be; empty: beside the monitor
-   */
-  public record Options(
-      Map<String, String> names, boolean preempt, boolean exitOnError, Optional<Path> directory) {
-    public static final Options DEFAULT = new Options(Map.of(), true, false, Optional.empty());
-
-    public Options {
-      names = Map.copyOf(names);
-    }
-
-    /** The same for a client that says what QEMU is to do when its migration fails. */
-    public Options withExitOnError(boolean exits) {
-      return new Options(names, preempt, exits, directory);
-    }
-
-    /** The same with a place for the migration's sockets. */
-    public Options withDirectory(Path place) {
-      return new Options(names, preempt, exitOnError, Optional.of(place));
-    }
-  }
-
   /** A destination for which nothing is done before its load. */
-  public QemuDestination(QemuMonitor monitor, Options options) {
+  public QemuDestination(QemuMonitor monitor, QemuOptions options) {
     this(monitor, new QemuReadiness(monitor, options.preempt()), options, Optional.empty());
   }
 
@@ -106,7 +83,10 @@ public final class QemuDestination implements PostcopyDestination {
    *     be able to answer
    */
   public QemuDestination(
-      QemuMonitor monitor, QemuReadiness readiness, Options options, Optional<Terms> knownTerms) {
+      QemuMonitor monitor,
+      QemuReadiness readiness,
+      QemuOptions options,
+      Optional<Terms> knownTerms) {
     this.monitor = monitor;
     this.readiness = readiness;
     this.lifeline = monitor.lifeline();
@@ -164,8 +144,24 @@ public final class QemuDestination implements PostcopyDestination {
       // This load does without it: QEMU would wait for the second channel.
       JsonNode _ = calls.call(QemuReadiness.SET_CAPABILITIES, QemuReadiness.withoutPreempt());
     }
-    listen(session, preempt);
+    invitation = new Invitation(session, preempt);
+    if (!options.isHeld()) {
+      invite();
+    }
     return machine.terms(offer, options.names(), preempt);
+  }
+
+  @Override
+  public boolean awaitGoAhead() throws IOException {
+    if (invitation == null) {
+      return false;
+    }
+    Object _ = CompletableFuture.anyOf(options.goAhead(), givenUp).join();
+    if (givenUp.isDone()) {
+      throw new IOException("the load is being given up");
+    }
+    invite();
+    return true;
   }
 
   @Override
@@ -204,6 +200,15 @@ public final class QemuDestination implements PostcopyDestination {
   }
 
   // Preparing.
+
+  /** Has QEMU listen, once. */
+  private void invite() throws IOException {
+    Invitation pending = invitation;
+    invitation = null;
+    if (pending != null) {
+      listen(pending.session(), pending.preempt());
+    }
+  }
 
   private void listen(QemuMonitor.Session session, boolean preempt) throws IOException {
     Path socket;
@@ -379,6 +384,7 @@ public final class QemuDestination implements PostcopyDestination {
   @Override
   public synchronized void close() {
     closed = true;
+    var _ = givenUp.complete(null);
     if (!running) {
       lifeline.letGo();
     }

@@ -184,6 +184,9 @@ public final class StreamMigration implements SnapshotLoad, StreamSession.Owner 
     Optional<String> savedRunState = snapshot.savedRunState();
     leaveTrace(sent);
     stages.done("words");
+    if (destination.awaitGoAhead()) {
+      stages.wasAhead();
+    }
     destination.awaitReady(savedRunState);
     stages.done("ready");
     StreamSession connected = connect(sent);

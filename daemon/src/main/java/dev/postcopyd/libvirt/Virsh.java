@@ -30,12 +30,12 @@ public record Virsh(Optional<String> connection) {
    * @throws IOException with virsh's own words if it fails
    */
   public String run(String... command) throws IOException {
-    return runWith("", command);
+    return begin("", command).await();
   }
 
-  /** The same with something on its standard input. */
-  public String runWith(String input, String... command) throws IOException {
-    return new Running(start(Map.of(), command)).tell(input).await("virsh " + command[0]);
+  /** Begins a command, with something on its standard input. */
+  public Begun begin(String input, String... command) throws IOException {
+    return new Begun(new Running(start(Map.of(), command)).tell(input), "virsh " + command[0]);
   }
 
   /**
@@ -128,6 +128,26 @@ public record Virsh(Optional<String> connection) {
                     : complaint.replaceFirst("^error: ", "").replace("\nerror: ", ": ")));
       }
       return output.join();
+    }
+  }
+
+  /** A command that is under way. Used by one thread. */
+  public static final class Begun {
+    private final Running running;
+    private final String what;
+
+    private Begun(Running running, String what) {
+      this.running = running;
+      this.what = what;
+    }
+
+    /**
+     * Waits for its end and answers what it has printed.
+     *
+     * @throws IOException with virsh's own words if it has failed
+     */
+    public String await() throws IOException {
+      return running.await(what);
     }
   }
 

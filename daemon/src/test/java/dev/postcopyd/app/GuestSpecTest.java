@@ -3,7 +3,7 @@ package dev.postcopyd.app;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
-import dev.postcopyd.guest.QemuDestination;
+import dev.postcopyd.guest.QemuOptions;
 import dev.postcopyd.handover.HandoverSocket;
 import dev.postcopyd.incoming.HandedOverOptions;
 import java.nio.file.Path;
@@ -19,15 +19,14 @@ class GuestSpecTest {
   @Test
   void aQemuIsNamedByItsMonitor() {
     assertThat(GuestSpec.parse("qemu:/run/vm.sock"))
-        .isEqualTo(new GuestSpec.Qemu(Path.of("/run/vm.sock"), QemuDestination.Options.DEFAULT));
+        .isEqualTo(new GuestSpec.Qemu(Path.of("/run/vm.sock"), QemuOptions.DEFAULT));
     assertThat(GuestSpec.parse("qemu:vm.sock,map.pc.ram=m0,map.a=b,preempt=off"))
         .isEqualTo(
             new GuestSpec.Qemu(
                 Path.of("vm.sock"),
-                new QemuDestination.Options(
-                    Map.of("pc.ram", "m0", "a", "b"), false, false, Optional.empty())));
+                new QemuOptions(Map.of("pc.ram", "m0", "a", "b"), false, false, Optional.empty())));
     assertThat(((GuestSpec.Qemu) GuestSpec.parse("qemu:/m")).meetingIn(Path.of("/d")).options())
-        .isEqualTo(QemuDestination.Options.DEFAULT.withDirectory(Path.of("/d")));
+        .isEqualTo(QemuOptions.DEFAULT.withDirectory(Path.of("/d")));
   }
 
   @Test

@@ -69,11 +69,13 @@ class LibvirtEmulatorE2E {
     endAgent();
   }
 
-  private void beginAgent() throws Exception {
+  private void beginAgent(String... options) throws Exception {
     agentLog = Files.createTempFile(directory, "agent", "");
-    agent = libvirt.begin(agentLog, libvirt.postcopyd("libvirt-agent", "--group", "libvirt-qemu"));
+    List<String> command = new ArrayList<>(List.of("libvirt-agent", "--group", "libvirt-qemu"));
+    command.addAll(List.of(options));
+    agent = libvirt.begin(agentLog, libvirt.postcopyd(command.toArray(String[]::new)));
     for (int i = 0; i < 300; i++) {
-      if (libvirt.run("test", "-S", "/run/postcopyd-libvirt/agent.sock").exitCode() == 0) {
+      if (Files.readString(agentLog).contains("domains are waited for")) {
         return;
       }
       Thread.sleep(50);
@@ -132,14 +134,24 @@ class LibvirtEmulatorE2E {
     String _ = libvirt.virsh("resume", NAME);
     assertRunsAndIsWhole();
     assertServed(1);
+  }
 
-    // A save while memory is missing waits for it.
-    save();
+  private boolean hasCompleted() throws Exception {
+    return Files.readString(agentLog).contains("new=COMPLETED");
+  }
+
+  @Test
+  void aSaveWhileMemoryIsMissingWaitsForIt() throws Exception {
+    libvirt.copy(booted, image());
+    beginAgent("--bandwidth", "40");
     String _ = libvirt.virsh("restore", image().toString());
-    String _ = libvirt.virsh("save", NAME, directory.resolve("next.save").toString());
-    String _ = libvirt.virsh("restore", directory.resolve("next.save").toString());
+    assertThat(hasCompleted()).isFalse();
+    Path next = directory.resolve("next.save");
+    String _ = libvirt.virsh("save", NAME, next.toString());
+    assertThat(hasCompleted()).isTrue();
+    String _ = libvirt.virsh("restore", next.toString());
     assertRunsAndIsWhole();
-    assertServed(3);
+    assertServed(2);
   }
 
   @Test
@@ -157,8 +169,9 @@ class LibvirtEmulatorE2E {
   @Test
   void libvirtAndThePostcopydMayDieMeanwhile() throws Exception {
     libvirt.copy(booted, image());
-    beginAgent();
+    beginAgent("--bandwidth", "32");
     String _ = libvirt.virsh("restore", image().toString());
+    assertThat(hasCompleted()).isFalse();
     endAgent();
     Files.delete(image());
     libvirt.restartLibvirtd();

@@ -85,8 +85,7 @@ class QemuDestinationE2E {
   @SuppressWarnings("try") // closed in the middle, which is what is tested
   void qemuWaitsOnASocketOfItsOwnForTwoConnections() throws Exception {
     start("-incoming", "defer");
-    try (QemuDestination destination =
-        new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
+    try (QemuDestination destination = new QemuDestination(monitor, QemuOptions.DEFAULT)) {
       Terms terms = prepare(destination, offer("pc.ram", 64 << 20, true));
 
       assertThat(terms.preempt()).isTrue();
@@ -118,9 +117,8 @@ class QemuDestinationE2E {
   @Test
   void withoutASecondChannelAPairWillDoWhereThereIsNoDirectory() throws Exception {
     start("-incoming", "defer");
-    QemuDestination.Options nowhere =
-        new QemuDestination.Options(
-            Map.of(), true, false, Optional.of(directory.resolve("is-not-there")));
+    QemuOptions nowhere =
+        new QemuOptions(Map.of(), true, false, Optional.of(directory.resolve("is-not-there")));
     try (QemuDestination destination = new QemuDestination(monitor, nowhere)) {
       assertThatThrownBy(() -> prepare(destination, offer("pc.ram", 64 << 20, true)))
           .isInstanceOf(IOException.class)
@@ -136,8 +134,7 @@ class QemuDestinationE2E {
   @Test
   void whatQemuWouldRefuseTooLateIsRefusedBefore() throws Exception {
     start("-incoming", "defer");
-    QemuDestination.Options options =
-        new QemuDestination.Options(Map.of("m0", "pc.ram"), true, false, Optional.empty());
+    QemuOptions options = new QemuOptions(Map.of("m0", "pc.ram"), true, false, Optional.empty());
     try (QemuDestination destination = new QemuDestination(monitor, options)) {
       assertThatThrownBy(
               () -> prepare(destination, new Offer(Optional.of("pc-q35-10.0"), List.of(), true)))
@@ -161,8 +158,7 @@ class QemuDestinationE2E {
   @Test
   void aQemuThatDoesNotWaitForAMigrationIsRefused() throws Exception {
     start();
-    try (QemuDestination destination =
-        new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
+    try (QemuDestination destination = new QemuDestination(monitor, QemuOptions.DEFAULT)) {
       assertThatThrownBy(() -> prepare(destination, offer("pc.ram", 64 << 20, true)))
           .hasMessageContaining("is in state prelaunch")
           .hasMessageContaining("-incoming defer");
@@ -179,8 +175,7 @@ class QemuDestinationE2E {
   @Test
   void theReasonOfAFailureIsQemus() throws Exception {
     start("-incoming", "defer");
-    try (QemuDestination destination =
-        new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
+    try (QemuDestination destination = new QemuDestination(monitor, QemuOptions.DEFAULT)) {
       prepare(destination, offer("pc.ram", 64 << 20, false));
       int fd = destination.connect();
       try (FdPassing out = new FdPassing()) {
@@ -192,7 +187,7 @@ class QemuDestinationE2E {
       FileDescriptors.close(fd);
       assertThat(destination.explanation()).get().asString().startsWith("QEMU says: ");
       assertThat(qemu.isAlive()).isTrue();
-      try (QemuDestination again = new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
+      try (QemuDestination again = new QemuDestination(monitor, QemuOptions.DEFAULT)) {
         assertThatThrownBy(() -> prepare(again, offer("pc.ram", 64 << 20, false)))
             .hasMessageContaining("it is failed")
             .hasMessageContaining("started anew");
@@ -203,8 +198,7 @@ class QemuDestinationE2E {
   @Test
   void onlyAPausedMigrationIsRecovered() throws Exception {
     start("-incoming", "defer");
-    try (QemuDestination destination =
-        new QemuDestination(monitor, QemuDestination.Options.DEFAULT)) {
+    try (QemuDestination destination = new QemuDestination(monitor, QemuOptions.DEFAULT)) {
       assertThatThrownBy(() -> destination.prepareRecovery(Optional.empty()))
           .hasMessageContaining("Migrate recover can only be run when postcopy is paused");
     }
