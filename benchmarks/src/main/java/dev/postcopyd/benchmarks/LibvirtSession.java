@@ -12,11 +12,13 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
-import java.time.Duration;
 import java.time.LocalDateTime;
+import java.time.ZoneOffset;
 import java.time.format.DateTimeFormatter;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
  * The laboratory's libvirt ({@code scripts/lab-libvirt}) with one domain, and what it logs of its
@@ -29,6 +31,8 @@ final class LibvirtSession implements AutoCloseable {
   private static final DateTimeFormatter TIME =
       DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm:ss.SSS");
   private static final int TIME_CHARACTERS = 23;
+  private static final Pattern EVENT_TIME =
+      Pattern.compile("\"seconds\": (\\d+), \"microseconds\": (\\d+)");
 
   private final Workbench workbench;
   private final Path directory;
@@ -59,7 +63,7 @@ final class LibvirtSession implements AutoCloseable {
         new ProcessBuilder(
                 workbench.root().resolve("scripts/lab-libvirt").toString(), directory.toString())
             .redirectError(ProcessBuilder.Redirect.INHERIT);
-    builder.environment().put("LIBVIRT_LOG_FILTERS", "1:qemu.qemu_monitor");
+    builder.environment().put("LIBVIRT_LOG_FILTERS", "1:qemu.qemu_monitor 1:util.command");
     builder.environment().put("LIBVIRT_LOG_OUTPUTS", "1:file:/var/log/libvirt/libvirtd.log");
     Process process = builder.start();
     String line = process.inputReader(StandardCharsets.US_ASCII).readLine();
@@ -228,42 +232,83 @@ final class LibvirtSession implements AutoCloseable {
     virsh("destroy", NAME);
   }
 
-  /** {@code postcopyd virsh-restore}; answers from its setup to the running guest. */
-  double restoreByCommand(Path image) throws IOException {
-    String output =
+  /**
+   * When what happened of one restore, as libvirt's log and QEMU's events have it.
+   *
+   * @param execMillis libvirt starts the emulator
+   * @param incomingMillis libvirt sends migrate-incoming; without libvirt's doing, QEMU has it
+   * @param resumeMillis the guest runs
+   */
+  record Restored(double execMillis, double incomingMillis, double resumeMillis) {
+    double incomingToResume() {
+      return resumeMillis - incomingMillis;
+    }
+
+    double execToIncoming() {
+      return incomingMillis - execMillis;
+    }
+
+    double execToResume() {
+      return resumeMillis - execMillis;
+    }
+  }
+
+  /** {@code postcopyd virsh-restore}. */
+  Restored restoreByCommand(Path image) throws IOException {
+    long from = Files.size(log());
+    String _ =
         run(
             List.of(
                 program(), "virsh-restore", image.toString(), "--working-set", "off", "--json"));
-    for (String line : output.lines().toList()) {
-      int at = line.indexOf("\"resumed-ms\": ");
-      if (at >= 0) {
-        return Double.parseDouble(line.substring(at + 14, line.length() - 1));
-      }
-    }
-    throw new IOException("it does not say when the guest ran: " + output);
+    return restored(from);
   }
 
-  /** {@code virsh restore}; answers by libvirt's log from migrate-incoming to RESUME. */
-  double restore(Path image) throws IOException {
-    Path log = directory.resolve("var/log/libvirtd.log");
-    long from = Files.size(log);
+  /** {@code virsh restore}. */
+  Restored restore(Path image) throws IOException {
+    long from = Files.size(log());
     virsh("restore", image.toString());
-    LocalDateTime incoming = null;
-    try (BufferedReader lines = Files.newBufferedReader(log, StandardCharsets.ISO_8859_1)) {
+    return restored(from);
+  }
+
+  private Path log() {
+    return directory.resolve("var/log/libvirtd.log");
+  }
+
+  private Restored restored(long from) throws IOException {
+    double execMillis = 0;
+    double incomingMillis = 0;
+    try (BufferedReader lines = Files.newBufferedReader(log(), StandardCharsets.ISO_8859_1)) {
       lines.skip(from);
       for (String line = lines.readLine(); line != null; line = lines.readLine()) {
-        if (incoming == null && line.contains("\"execute\":\"migrate-incoming\"")) {
-          incoming = time(line);
-        } else if (incoming != null && line.contains("\"event\": \"RESUME\"")) {
-          return Duration.between(incoming, time(line)).toMillis();
+        boolean isEvent = line.contains("QEMU_MONITOR_RECV_EVENT");
+        if (execMillis == 0 && line.contains("About to run") && line.contains("-incoming")) {
+          execMillis = millis(line);
+        } else if (incomingMillis == 0 && isEvent && line.contains("\"status\": \"setup\"")) {
+          incomingMillis = millisOfEvent(line);
+        } else if (incomingMillis == 0
+            && line.contains("QEMU_MONITOR_IO_WRITE")
+            && line.contains("\"execute\":\"migrate-incoming\"")) {
+          incomingMillis = millis(line);
+        } else if (incomingMillis != 0 && isEvent && line.contains("\"event\": \"RESUME\"")) {
+          return new Restored(execMillis, incomingMillis, millis(line));
         }
       }
     }
-    throw new IOException("libvirt's log does not say when the guest ran: " + log);
+    throw new IOException("libvirt's log does not say when the guest ran: " + log());
   }
 
-  private static LocalDateTime time(String line) {
-    return LocalDateTime.parse(line.substring(0, TIME_CHARACTERS), TIME);
+  private static double millis(String line) {
+    return LocalDateTime.parse(line.substring(0, TIME_CHARACTERS), TIME)
+        .toInstant(ZoneOffset.UTC)
+        .toEpochMilli();
+  }
+
+  private static double millisOfEvent(String line) throws IOException {
+    Matcher time = EVENT_TIME.matcher(line);
+    if (!time.find()) {
+      throw new IOException("an event without a time: " + line);
+    }
+    return Long.parseLong(time.group(1)) * 1e3 + Long.parseLong(time.group(2)) / 1e3;
   }
 
   @Override
