@@ -16,13 +16,15 @@
 #define MAX_LINE 4096
 #define WAITED_NANOS 3000.0
 
-static uint64_t *noted;  // by page: the number of the last write to it, 0 for none
+#define GIVEN_BACK UINT64_MAX
+
+static uint64_t *noted;  // by page: the number of the last write to it, 0 for none, GIVEN_BACK: zero since then
 static _Atomic uint64_t last_number;
 static _Atomic bool pausing, ending;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static int at_rest;
-static uint64_t pauses, longest_pause, pause_sum;
+static uint64_t pauses, longest_pause, last_pause, pause_sum;
 
 struct stamper;
 static struct stamper *stampers;
@@ -182,6 +184,7 @@ static void resume(uint64_t *since) {
     }
     uint64_t took = nanos() - *since;
     longest_pause = took > longest_pause ? took : longest_pause;
+    last_pause = took;
     pause_sum += took;
     pauses++;
     *since = 0;
@@ -204,9 +207,49 @@ static void obey_line(const char *line, uint64_t *since) {
     }
 }
 
+// Runs of pages all over memory, while nobody writes; what is given back is zero.
+static void give_back(void) {
+    static uint64_t random = 42;
+    stop_threads();
+    uint64_t pages = total_pages();
+    for (int i = 0; i < 64; i++) {
+        uint64_t global = next_random(&random) % pages, page;
+        struct region *r = region_of(global, &page);
+        uint64_t count = at_most(1 + next_random(&random) % 8, r->pages - page);
+        if (madvise(page_at(r, page), count * r->page_bytes,
+                    r->backing == MEMFD ? MADV_REMOVE : MADV_DONTNEED) != 0) {
+            die("madvise");
+        }
+        for (uint64_t k = 0; k < count; k++) {
+            noted[global + k] = GIVEN_BACK;
+        }
+        // Some are read again.
+        if ((i & 1) != 0 && *word(r, page, 0) != 0) {
+            wrong_pages++;
+        }
+    }
+    let_threads_go_on();
+}
+
+// One page of a hundred, while nobody else writes.
+static void write_some(void) {
+    stop_threads();
+    for (uint64_t global = 0; global < total_pages(); global += 100) {
+        uint64_t page, at[3], number = ++last_number;
+        struct region *r = region_of(global, &page);
+        places(r, at);
+        for (int i = 0; i < 3; i++) {
+            *word(r, page, at[i]) = number;
+        }
+        noted[global] = number;
+    }
+    let_threads_go_on();
+}
+
 static bool stdin_at_end;
 
-// A line on standard input asks how far they are; one with a q ends it all.
+// A line on standard input asks how far they are; one with a g gives pages back before, one with a w writes to one page
+// of a hundred, one with a q ends it all.
 static void say_progress(void) {
     char line[100];
     if (read(STDIN_FILENO, line, sizeof line) <= 0) {
@@ -217,11 +260,17 @@ static void say_progress(void) {
         ending = true;
         return;
     }
+    if (line[0] == 'g') {
+        give_back();
+    } else if (line[0] == 'w') {
+        write_some();
+    }
     unsigned long long total = 0;
     for (int i = 0; i < options.threads; i++) {
         total += stampers[i].writes;
     }
-    printf("{\"writes\":%llu,\"at-ns\":%llu}\n", total, (unsigned long long)nanos());
+    printf("{\"writes\":%llu,\"at-ns\":%llu,\"last-pause-ns\":%llu}\n", total, (unsigned long long)nanos(),
+           (unsigned long long)last_pause);
     fflush(stdout);
 }
 
@@ -273,7 +322,7 @@ static bool holds(const struct region *r, uint64_t page, uint64_t number) {
     places(r, at);
     for (int i = 0; number != 0 && i < 3; i++) {
         uint64_t is = *word(r, page, at[i]);
-        if (is != number) {
+        if (is != (number == GIVEN_BACK ? 0 : number)) {
             fprintf(stderr, "uffd-guest: region %d page %llu offset %llu holds %llu, not %llu\n", (int)(r - regions),
                     (unsigned long long)page, (unsigned long long)at[i], (unsigned long long)is,
                     (unsigned long long)number);

@@ -66,7 +66,7 @@ class ArchitectureTest {
       libvirt             -> posix
       view                -> incoming, loader, postcopy, metrics, qmp.codec
       app                 -> *
-      cli                 -> app, control, libvirt, guest, sink, incoming, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, qmp.schema, metrics
+      cli                 -> app, control, libvirt, guest, sink, incoming, outgoing.background, postcopy, workingset, snapshot, posix, stream, page, qmp.client, qmp.codec, qmp.message, qmp.schema, metrics
       """;
 
   private static List<String[]> rows() {

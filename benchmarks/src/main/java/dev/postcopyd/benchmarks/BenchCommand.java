@@ -72,6 +72,7 @@ public final class BenchCommand implements Callable<Integer> {
     tables.put("uffd-clones", new HandoverClones());
     tables.put("uffd-recorded", new HandoverRecorded());
     tables.put("background", new BackgroundSnapshots());
+    tables.put("incremental", new IncrementalSnapshots());
     tables.put("libvirt", new LibvirtRestore());
     return tables;
   }

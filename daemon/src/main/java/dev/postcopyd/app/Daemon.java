@@ -120,7 +120,7 @@ public final class Daemon implements AutoCloseable {
             loader,
             metrics,
             () -> end(1, "a load has failed"));
-    migrations.setSnapshotBuffer(config.snapshotBufferBytes());
+    migrations.setSnapshots(config.snapshots());
     handedOver =
         config.guest() instanceof GuestSpec.HandedOver spec
             ? new HandedOverParts(

@@ -2,7 +2,8 @@ package dev.postcopyd.app;
 
 import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.incoming.PageHandlerFactory;
-import dev.postcopyd.outgoing.background.BackgroundSave;
+import dev.postcopyd.outgoing.background.Incremental;
+import dev.postcopyd.outgoing.background.SnapshotOptions;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
@@ -26,7 +27,7 @@ import java.util.UUID;
  * @param workingSet where the working sets of snapshots are kept
  * @param handlers picks the page handler of a load
  * @param snapshotDir below which snapshots have to be that are named by their path
- * @param snapshotBufferBytes how much a background snapshot may have copied and not written
+ * @param snapshots how background snapshots are made
  * @param name what query-name answers
  * @param uuid what query-uuid answers
  */
@@ -40,7 +41,7 @@ public record DaemonConfig(
     WorkingSetChoice workingSet,
     PageHandlerFactory handlers,
     Optional<Path> snapshotDir,
-    long snapshotBufferBytes,
+    SnapshotOptions snapshots,
     Optional<String> name,
     UUID uuid) {
   private static final int MOST_EAGER_THREADS = 4;
@@ -63,7 +64,7 @@ public record DaemonConfig(
         WorkingSetChoice.BESIDE,
         DaemonConfig::readSnapshot,
         Optional.empty(),
-        BackgroundSave.DEFAULT_BUFFER_BYTES,
+        SnapshotOptions.DEFAULT,
         Optional.empty(),
         new UUID(0, 0));
   }
@@ -97,7 +98,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
-        snapshotBufferBytes,
+        snapshots,
         name,
         uuid);
   }
@@ -113,7 +114,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
-        snapshotBufferBytes,
+        snapshots,
         name,
         uuid);
   }
@@ -129,7 +130,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
-        snapshotBufferBytes,
+        snapshots,
         name,
         uuid);
   }
@@ -145,7 +146,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
-        snapshotBufferBytes,
+        snapshots,
         name,
         uuid);
   }
@@ -161,7 +162,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
-        snapshotBufferBytes,
+        snapshots,
         name,
         uuid);
   }
@@ -177,7 +178,7 @@ public record DaemonConfig(
         choice,
         handlers,
         snapshotDir,
-        snapshotBufferBytes,
+        snapshots,
         name,
         uuid);
   }
@@ -193,7 +194,7 @@ public record DaemonConfig(
         workingSet,
         factory,
         snapshotDir,
-        snapshotBufferBytes,
+        snapshots,
         name,
         uuid);
   }
@@ -209,12 +210,12 @@ public record DaemonConfig(
         workingSet,
         handlers,
         directory,
-        snapshotBufferBytes,
+        snapshots,
         name,
         uuid);
   }
 
-  public DaemonConfig withSnapshotBuffer(long bytes) {
+  public DaemonConfig withSnapshots(SnapshotOptions options) {
     return new DaemonConfig(
         qmp,
         guest,
@@ -225,9 +226,17 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
-        bytes,
+        options,
         name,
         uuid);
+  }
+
+  public DaemonConfig withSnapshotBuffer(long bytes) {
+    return withSnapshots(new SnapshotOptions(bytes, snapshots.incremental()));
+  }
+
+  public DaemonConfig withIncremental(Incremental incremental) {
+    return withSnapshots(new SnapshotOptions(snapshots.bufferBytes(), incremental));
   }
 
   public DaemonConfig withIdentity(Optional<String> newName, UUID newUuid) {
@@ -241,7 +250,7 @@ public record DaemonConfig(
         workingSet,
         handlers,
         snapshotDir,
-        snapshotBufferBytes,
+        snapshots,
         newName,
         newUuid);
   }

@@ -86,14 +86,15 @@ final class HandedOverParts implements AutoCloseable {
                 config.eagerThreads(),
                 config.workingSet(),
                 spec.keepFd() ? keeper : DescriptorKeeper.NONE,
-                spec.options()),
+                spec.options(),
+                config.snapshots().incremental()),
             spec.socket().maxGuests(),
             new Reports(HandedOverMigrations.reportingTo(events, parts.settings()), notices));
     manager.ifPresent(found -> found.alreadyKept(kept.keySet()));
     guests.reserve(kept.keySet());
     saves =
         HandedOverSaves.reportingTo(
-            events, parts.settings(), guests, metrics, config.snapshotBufferBytes());
+            events, parts.settings(), guests, metrics, config.snapshots().bufferBytes());
     migrations =
         new HandedOverMigrations(
             guests,

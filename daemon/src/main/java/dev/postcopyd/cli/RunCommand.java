@@ -6,6 +6,7 @@ import dev.postcopyd.app.GuestSpec;
 import dev.postcopyd.app.LogConfigurator;
 import dev.postcopyd.app.ServiceNotices;
 import dev.postcopyd.control.SocketSpec;
+import dev.postcopyd.outgoing.background.Incremental;
 import dev.postcopyd.workingset.WorkingSetChoice;
 import java.io.IOException;
 import java.net.InetSocketAddress;
@@ -152,6 +153,18 @@ final class RunCommand implements Callable<Integer> {
       })
   private String snapshotBuffer = "256M";
 
+  @Option(
+      names = "--incremental-snapshots",
+      paramLabel = "off|reflink|copy",
+      defaultValue = "off",
+      description = {
+        "Whether a background snapshot is made from the one before it, with what the guest has",
+        "written since: reflink, where the file system can share blocks between files; copy, also by",
+        "copying. The guest's memory stays write-protected in between (default:"
+            + " ${DEFAULT-VALUE})."
+      })
+  private IncrementalChoice incrementalSnapshots = IncrementalChoice.off;
+
   @Option(names = "--name", paramLabel = "NAME", description = "What query-name answers.")
   private @Nullable String name;
 
@@ -186,6 +199,19 @@ final class RunCommand implements Callable<Integer> {
   enum LogFormat {
     text,
     json
+  }
+
+  /** The names are what users type. */
+  enum IncrementalChoice {
+    off(Incremental.OFF),
+    reflink(Incremental.REFLINK),
+    copy(Incremental.COPY);
+
+    private final Incremental incremental;
+
+    IncrementalChoice(Incremental incremental) {
+      this.incremental = incremental;
+    }
   }
 
   @Override
@@ -228,6 +254,7 @@ final class RunCommand implements Callable<Integer> {
               workingSet == null ? WorkingSetChoice.BESIDE : WorkingSetChoice.parse(workingSet))
           .withSnapshotDir(Optional.ofNullable(snapshotDir))
           .withSnapshotBuffer(size("--snapshot-buffer", snapshotBuffer, 8L << 20))
+          .withIncremental(incrementalSnapshots.incremental)
           .withIdentity(Optional.ofNullable(name), uuid);
     } catch (IllegalArgumentException e) {
       throw usage(String.valueOf(e.getMessage()));

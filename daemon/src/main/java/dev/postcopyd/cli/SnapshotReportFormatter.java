@@ -99,6 +99,15 @@ final class SnapshotReportFormatter {
         machine.vmdescriptionLengthBytes().isPresent()
             ? machine.vmdescriptionLengthBytes().getAsInt() + " bytes"
             : "none");
+    machine
+        .made()
+        .ifPresent(made ->
+            line(
+                out,
+                "made",
+                made.base()
+                    .map(base -> "incrementally, from " + base)
+                    .orElseGet(() -> "in full: " + made.reason().orElse("unknown"))));
   }
 
   private static void blocks(StringBuilder out, SnapshotReport report) {

@@ -2,6 +2,7 @@ package dev.postcopyd.control;
 
 import dev.postcopyd.fds.FdSets;
 import dev.postcopyd.fds.NamedDescriptors;
+import dev.postcopyd.guest.LocalGuest;
 import dev.postcopyd.incoming.SnapshotLoad;
 import dev.postcopyd.loader.LoadTimes;
 import dev.postcopyd.loader.Loader;
@@ -14,7 +15,10 @@ import dev.postcopyd.outgoing.Save;
 import dev.postcopyd.outgoing.SaveState;
 import dev.postcopyd.outgoing.SaveTarget;
 import dev.postcopyd.outgoing.background.BackgroundSave;
+import dev.postcopyd.outgoing.background.Incremental;
 import dev.postcopyd.outgoing.background.LocalTrackedGuest;
+import dev.postcopyd.outgoing.background.SnapshotOptions;
+import dev.postcopyd.outgoing.background.WriteTracking;
 import dev.postcopyd.posix.FileOpener;
 import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrationStatus;
@@ -54,7 +58,8 @@ public final class LocalMigrations implements Loader.StateListener, Save.Listene
   private volatile @Nullable Save save;
   private volatile boolean exitOnError;
   private volatile boolean savesRunningGuest;
-  private volatile long snapshotBufferBytes = BackgroundSave.DEFAULT_BUFFER_BYTES;
+  private volatile SnapshotOptions snapshots = SnapshotOptions.DEFAULT;
+  private volatile @Nullable TrackedMemory tracked;
   private final AutomaticRecovery automatic;
 
   /** A load that an earlier daemon has begun, until it goes on. */
@@ -112,9 +117,9 @@ public final class LocalMigrations implements Loader.StateListener, Save.Listene
     loader.addListener(this);
   }
 
-  /** How much a background snapshot may have copied and not written yet. */
-  public void setSnapshotBuffer(long bytes) {
-    snapshotBufferBytes = bytes;
+  /** How background snapshots are made. */
+  public void setSnapshots(SnapshotOptions options) {
+    snapshots = options;
   }
 
   GuestRunState runState() {
@@ -155,6 +160,7 @@ public final class LocalMigrations implements Loader.StateListener, Save.Listene
         throw new QmpException(
             isSaving() ? IN_PROGRESS : "The incoming migration has already been started");
       }
+      endTracking();
       next = created.create();
     } catch (QmpException e) {
       discard.run();
@@ -239,13 +245,44 @@ public final class LocalMigrations implements Loader.StateListener, Save.Listene
     if (!background) {
       return new PlainSave(loaded.guest().get(), machineState, target, this);
     }
-    LocalTrackedGuest tracked = new LocalTrackedGuest(loaded.guest().get(), machineState);
+    LocalTrackedGuest memory = tracked(loaded.guest().get(), machineState);
     try {
-      tracked.checkCompatible();
+      memory.checkCompatible();
     } catch (IOException e) {
       throw new QmpException(String.valueOf(e.getMessage()));
     }
-    return new BackgroundSave(tracked, target, snapshotBufferBytes, metrics, this);
+    return new BackgroundSave(memory, target, snapshots.bufferBytes(), metrics, this);
+  }
+
+  /** Memory whose writes are tracked between snapshots of it. */
+  private record TrackedMemory(
+      LocalGuest guest, WriteTracking tracking, LocalTrackedGuest savedAs) {}
+
+  /** Identity on purpose: what was tracked is this very memory. */
+  @SuppressWarnings("ReferenceEquality")
+  private LocalTrackedGuest tracked(LocalGuest guest, MachineState machineState) {
+    if (snapshots.incremental() == Incremental.OFF) {
+      return new LocalTrackedGuest(guest, machineState, Optional.empty());
+    }
+    TrackedMemory of = tracked;
+    if (of == null || of.guest != guest) {
+      endTracking();
+      WriteTracking tracking = new WriteTracking(snapshots.incremental());
+      of =
+          new TrackedMemory(
+              guest, tracking, new LocalTrackedGuest(guest, machineState, Optional.of(tracking)));
+      tracked = of;
+    }
+    return of.savedAs;
+  }
+
+  /** The memory is going to be somebody else's. */
+  private void endTracking() {
+    TrackedMemory of = tracked;
+    tracked = null;
+    if (of != null) {
+      of.tracking.end("the guest was loaded anew");
+    }
   }
 
   /**
@@ -457,10 +494,12 @@ public final class LocalMigrations implements Loader.StateListener, Save.Listene
       try {
         if (!saving.awaitEnd(CLOSE)) {
           log.warn("gave up waiting for the end of a save seconds={}", CLOSE.toSeconds());
+          return;
         }
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();
       }
     }
+    endTracking();
   }
 }

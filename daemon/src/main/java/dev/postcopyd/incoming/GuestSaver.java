@@ -1,11 +1,14 @@
 package dev.postcopyd.incoming;
 
 import dev.postcopyd.handover.VmmConversation;
+import dev.postcopyd.outgoing.background.Incremental;
+import dev.postcopyd.outgoing.background.WriteTracking;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.postcopy.uffd.HandedOverFaultSource;
 import dev.postcopyd.postcopy.uffd.HandedOverMemory;
 import dev.postcopyd.postcopy.uffd.HandedOverPagePlacer;
 import java.io.IOException;
+import java.util.Optional;
 import java.util.concurrent.ThreadLocalRandom;
 import org.jspecify.annotations.Nullable;
 
@@ -15,11 +18,16 @@ import org.jspecify.annotations.Nullable;
  */
 final class GuestSaver {
   private final HandedOverGuest guest;
+  private final Optional<WriteTracking> tracking;
   private @Nullable VmmConversation conversation;
   private volatile @Nullable HandedOverSaving saving;
 
-  GuestSaver(HandedOverGuest guest) {
+  GuestSaver(HandedOverGuest guest, Incremental incremental) {
     this.guest = guest;
+    this.tracking =
+        incremental == Incremental.OFF
+            ? Optional.empty()
+            : Optional.of(new WriteTracking(incremental));
   }
 
   /**
@@ -47,7 +55,8 @@ final class GuestSaver {
             faults,
             new SettledGuest(pages),
             with,
-            ThreadLocalRandom.current().nextLong(1, 1L << 53));
+            ThreadLocalRandom.current().nextLong(1, 1L << 53),
+            tracking);
     saving = next;
     return next;
   }
@@ -68,7 +77,10 @@ final class GuestSaver {
     }
   }
 
-  /** Ends a save that is under way; returns when it does not use the guest any more. */
+  /**
+   * Ends a save that is under way, and what one has left; returns when it does not use the guest
+   * any more.
+   */
   void end(String reason) {
     HandedOverSaving of = saving;
     if (of != null) {
@@ -76,5 +88,6 @@ final class GuestSaver {
       of.awaitEnd();
       saving = null;
     }
+    tracking.ifPresent(tracked -> tracked.end(reason));
   }
 }

@@ -75,7 +75,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     this.context = context;
     this.loader = loader;
     this.family = family;
-    this.saver = new GuestSaver(guest);
+    this.saver = new GuestSaver(guest, context.incremental());
   }
 
   /**

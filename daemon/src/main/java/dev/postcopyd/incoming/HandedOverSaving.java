@@ -7,6 +7,7 @@ import dev.postcopyd.outgoing.background.FileLayout;
 import dev.postcopyd.outgoing.background.GuestReader;
 import dev.postcopyd.outgoing.background.MemoryRange;
 import dev.postcopyd.outgoing.background.TrackedGuest;
+import dev.postcopyd.outgoing.background.WriteTracking;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.NativeFile;
@@ -27,6 +28,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.concurrent.CountDownLatch;
 import org.jspecify.annotations.Nullable;
@@ -65,9 +67,11 @@ final class HandedOverSaving implements TrackedGuest {
   private final FaultSink settled;
   private final GuestSegments segments;
   private final List<MemoryRange> ranges;
+  private boolean anonymous;
   private final FileLayout layout;
   private final VmmConversation conversation;
   private final long number;
+  private final Optional<WriteTracking> tracking;
   private final CountDownLatch ended = new CountDownLatch(1);
   private volatile @Nullable Observer observer;
   private volatile @Nullable String end;
@@ -77,6 +81,7 @@ final class HandedOverSaving implements TrackedGuest {
    *
    * @param settled gets the faults when nothing is being saved
    * @param number of this snapshot, for the VMM
+   * @param tracking where its protection goes between snapshots
    * @throws IOException if there is no way to read its memory
    */
   HandedOverSaving(
@@ -85,7 +90,8 @@ final class HandedOverSaving implements TrackedGuest {
       HandedOverFaultSource faults,
       FaultSink settled,
       VmmConversation conversation,
-      long number)
+      long number,
+      Optional<WriteTracking> tracking)
       throws IOException {
     this.guest = guest;
     this.memory = memory;
@@ -93,6 +99,7 @@ final class HandedOverSaving implements TrackedGuest {
     this.settled = settled;
     this.conversation = conversation;
     this.number = number;
+    this.tracking = tracking;
     this.segments = memory.segments();
     this.ranges = rangesOf(segments);
     this.layout = layoutOf(guest.record().identity());
@@ -112,13 +119,14 @@ final class HandedOverSaving implements TrackedGuest {
           "the VMM's process can't be seen from here (another pid namespace): let it pass a memfd"
               + " for each mapping, or share the namespace");
     }
-    @Nullable ProcessMappings mappings = hasFiles() ? null : ProcessMappings.of(pid());
+    @Nullable ProcessMappings mappings = hasFiles() ? null : ProcessMappings.withoutFlags(pid());
+    anonymous = mappings != null;
     List<MemoryRange> all = new ArrayList<>();
     for (GuestSegments.Segment segment : where.all()) {
-      boolean shared =
-          mappings == null
-              || mappings.within(segment.start(), segment.end()).stream()
-                  .anyMatch(ProcessMappings.Mapping::shared);
+      List<ProcessMappings.Mapping> there =
+          mappings == null ? List.of() : mappings.within(segment.start(), segment.end());
+      boolean shared = mappings == null || there.stream().anyMatch(ProcessMappings.Mapping::shared);
+      anonymous &= there.stream().allMatch(mapping -> mapping.anonymous() && !mapping.shared());
       all.add(
           new MemoryRange(
               segment.start(),
@@ -270,6 +278,22 @@ final class HandedOverSaving implements TrackedGuest {
   @Override
   public void stopFaults() {
     faults.handOverTo(settled);
+  }
+
+  @Override
+  public void leaveTracked(FaultSink sink) {
+    faults.handOverTo(sink);
+    end();
+  }
+
+  @Override
+  public Optional<String> untrackable() {
+    return anonymous ? Optional.empty() : Optional.of(UNTRACKABLE);
+  }
+
+  @Override
+  public Optional<WriteTracking> tracking() {
+    return tracking;
   }
 
   @Override

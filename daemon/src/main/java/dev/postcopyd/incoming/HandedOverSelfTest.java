@@ -5,6 +5,7 @@ import dev.postcopyd.handover.GuestMapping;
 import dev.postcopyd.handover.HandedOver;
 import dev.postcopyd.loader.LoadStatus;
 import dev.postcopyd.metrics.PostcopyMetrics;
+import dev.postcopyd.outgoing.background.Incremental;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.GuestMemoryAccess;
@@ -87,7 +88,8 @@ public final class HandedOverSelfTest {
             1,
             WorkingSetChoice.OFF,
             DescriptorKeeper.NONE,
-            HandedOverOptions.DEFAULT);
+            HandedOverOptions.DEFAULT,
+            Incremental.OFF);
     try (HandedOverGuests guests =
         new HandedOverGuests(
             context,

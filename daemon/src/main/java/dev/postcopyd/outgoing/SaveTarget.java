@@ -31,6 +31,11 @@ public sealed interface SaveTarget {
     return Optional.empty();
   }
 
+  /** The target as a file that is written beside its final name, if that is what it is. */
+  default Optional<Beside> beside() {
+    return Optional.empty();
+  }
+
   /** The target is not going to be opened: gives back what it holds. */
   default void discard() {}
 
@@ -74,6 +79,11 @@ public sealed interface SaveTarget {
     @Override
     public Optional<Path> partialFile() {
       return Optional.of(partial());
+    }
+
+    @Override
+    public Optional<Beside> beside() {
+      return Optional.of(this);
     }
 
     @Override
@@ -194,6 +204,11 @@ public sealed interface SaveTarget {
     @Override
     public Optional<Path> partialFile() {
       return target.partialFile();
+    }
+
+    @Override
+    public Optional<Beside> beside() {
+      return target.beside();
     }
 
     @Override

@@ -4,21 +4,15 @@ import dev.postcopyd.page.PageSize;
 import dev.postcopyd.posix.GuestMemoryAccess;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.posix.StreamSocket;
-import dev.postcopyd.stream.MappedRamHeader;
-import dev.postcopyd.stream.RamBlockEntry;
 import dev.postcopyd.stream.StreamEncoder;
 import dev.postcopyd.stream.StreamFormat;
 import dev.postcopyd.stream.StreamRecord.EndOfStream;
 import dev.postcopyd.stream.StreamRecord.SectionEnd;
-import dev.postcopyd.stream.StreamRecord.SectionStart;
 import dev.postcopyd.stream.StreamRecord.VmDescription;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
-import java.util.ArrayList;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Objects;
-import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -57,34 +51,14 @@ public final class MappedRamWriter {
     }
   }
 
-  /** A block and its place in the file. */
-  private record Placed(Block block, BlockLayout layout, PageBitmap storedPages) {
-    static Placed at(Block block, long offsetBytes) {
-      long headerEnd = offsetBytes + RamBlockEntry.lengthBytes(block.name());
-      long pageCount = PAGE_SIZE.pagesIn(block.usedLengthBytes());
-      long bitmapEnd = headerEnd + MappedRamHeader.bitmapBytes(pageCount);
-      long alignment = StreamFormat.MAPPED_RAM_PAGES_ALIGNMENT;
-      return new Placed(
-          block,
-          new BlockLayout(
-              headerEnd - MappedRamHeader.LENGTH_BYTES,
-              headerEnd,
-              (bitmapEnd + alignment - 1) & -alignment),
-          new PageBitmap(pageCount));
-    }
-
-    long endBytes() {
-      return layout.pagesOffsetBytes() + block.usedLengthBytes();
-    }
-  }
-
   private final NativeFile out;
   private final int ramSectionId;
-  private final List<Placed> blocks;
+  private final List<PlacedBlock> blocks;
   private @Nullable MachineState machineState;
+  private @Nullable InheritedPages inherited;
   private boolean finished;
 
-  private MappedRamWriter(NativeFile out, int ramSectionId, List<Placed> blocks) {
+  private MappedRamWriter(NativeFile out, int ramSectionId, List<PlacedBlock> blocks) {
     this.out = out;
     this.ramSectionId = ramSectionId;
     this.blocks = blocks;
@@ -116,34 +90,65 @@ public final class MappedRamWriter {
   public static MappedRamWriter create(
       NativeFile out, long offsetBytes, byte[] head, int ramSectionId, List<Block> blocks)
       throws IOException {
-    requireDifferentNames(blocks);
-    long totalBytes = blocks.stream().mapToLong(Block::usedLengthBytes).reduce(0, Math::addExact);
-    StreamEncoder start =
-        new StreamEncoder()
-            .header()
-            .bytes(head)
-            .record(
-                new SectionStart(
-                    ramSectionId,
-                    StreamFormat.RAM_SECTION_NAME,
-                    StreamFormat.RAM_SECTION_INSTANCE,
-                    StreamFormat.RAM_SECTION_VERSION))
-            .ramTotal(totalBytes);
     out.truncate(offsetBytes);
-    out.writeBytesAt(start.toByteArray(), offsetBytes);
-    List<Placed> placed = new ArrayList<>();
-    long position = offsetBytes + start.sizeBytes();
-    for (Block block : blocks) {
-      Placed next = Placed.at(block, position);
-      MappedRamHeader header =
-          new MappedRamHeader(next.layout().bitmapOffsetBytes(), next.layout().pagesOffsetBytes());
-      out.writeBytesAt(
-          new StreamEncoder().ramBlock(block.name(), block.usedLengthBytes(), header).toByteArray(),
-          position);
-      placed.add(next);
-      position = next.endBytes();
+    return new MappedRamWriter(
+        out,
+        ramSectionId,
+        PlacedBlock.layOut(offsetBytes, head, ramSectionId, blocks, out::writeBytesAt));
+  }
+
+  /**
+   * A writer of a file that is a copy of an earlier snapshot of the same machine and blocks: what
+   * is neither written nor made zero stays as it is there.
+   *
+   * @param out a copy of a snapshot that {@link #create} has begun at offset 0, open for reading
+   *     too
+   * @throws IOException if it is none, or one of another machine, or of other blocks
+   */
+  public static MappedRamWriter onCopy(
+      NativeFile out, MachineState machineState, List<Block> blocks) throws IOException {
+    MappedRamWriter writer =
+        new MappedRamWriter(
+            out, machineState.ramSectionId(), PlacedBlock.laidOutIn(out, machineState, blocks));
+    writer.machineState = machineState;
+    for (PlacedBlock block : writer.blocks) {
+      block.storedPages().setAll(block.bitmapIn(out));
     }
-    return new MappedRamWriter(out, ramSectionId, List.copyOf(placed));
+    // What is neither the one nor the other snapshot has no end, and is refused.
+    out.truncate(writer.blocks.getLast().endBytes());
+    return writer;
+  }
+
+  /**
+   * What is neither written nor made zero is to be what it was in an earlier snapshot of the same
+   * machine and blocks, which began at offset 0: {@link #inheritNext} copies it.
+   *
+   * @throws IOException if the earlier file is none such
+   */
+  public void inherit(NativeFile earlier) throws IOException {
+    MachineState machine = Objects.requireNonNull(machineState, "the machine is not known");
+    InheritedPages pages = new InheritedPages(earlier);
+    for (PlacedBlock block :
+        PlacedBlock.laidOutIn(earlier, machine, blocks.stream().map(PlacedBlock::block).toList())) {
+      pages.addBlock(block.bitmapIn(earlier));
+    }
+    inherited = pages;
+  }
+
+  /**
+   * Copies some of what is to be inherited and was not copied yet; only when nothing else will be
+   * written any more.
+   *
+   * @return about how many bytes, at most; 0 when there is nothing left
+   */
+  public long inheritNext(long mostBytes) throws IOException {
+    InheritedPages pages = inherited;
+    return pages == null
+        ? 0
+        : pages.copy(
+            mostBytes,
+            blocks.stream().map(block -> block.layout().pagesOffsetBytes()).toList(),
+            this::writePages);
   }
 
   /**
@@ -155,12 +160,24 @@ public final class MappedRamWriter {
    */
   public void writePages(int blockIndex, long firstPage, long pageCount, long sourceAddress)
       throws IOException {
-    Placed target = target(blockIndex, firstPage, pageCount);
+    PlacedBlock target = target(blockIndex, firstPage, pageCount);
     out.writeFullyAt(
         sourceAddress,
         PAGE_SIZE.offsetOf(pageCount),
         target.layout().pagesOffsetBytes() + PAGE_SIZE.offsetOf(firstPage));
+    stored(blockIndex, target, firstPage, pageCount);
+  }
+
+  private void stored(int blockIndex, PlacedBlock target, long firstPage, long pageCount) {
     target.storedPages().set(firstPage, pageCount);
+    disinherit(blockIndex, firstPage, pageCount);
+  }
+
+  private void disinherit(int blockIndex, long firstPage, long pageCount) {
+    InheritedPages pages = inherited;
+    if (pages != null) {
+      pages.drop(blockIndex, firstPage, pageCount);
+    }
   }
 
   /**
@@ -171,18 +188,19 @@ public final class MappedRamWriter {
   public void writePages(
       int blockIndex, long firstPage, long pageCount, StreamSocket.IoVector vector, int pieces)
       throws IOException {
-    Placed target = target(blockIndex, firstPage, pageCount);
+    PlacedBlock target = target(blockIndex, firstPage, pageCount);
     out.writeFullyAt(
         vector,
         pieces,
         PAGE_SIZE.offsetOf(pageCount),
         target.layout().pagesOffsetBytes() + PAGE_SIZE.offsetOf(firstPage));
-    target.storedPages().set(firstPage, pageCount);
+    stored(blockIndex, target, firstPage, pageCount);
   }
 
   /** Makes pages zero pages, whatever was written for them before. */
   public void zeroPages(int blockIndex, long firstPage, long pageCount) {
     target(blockIndex, firstPage, pageCount).storedPages().clear(firstPage, pageCount);
+    disinherit(blockIndex, firstPage, pageCount);
   }
 
   /**
@@ -191,7 +209,7 @@ public final class MappedRamWriter {
    * @param into native memory for a page; the file must be open for reading, too
    */
   public void readPage(int blockIndex, long page, MemorySegment into) throws IOException {
-    Placed target = target(blockIndex, page, 1);
+    PlacedBlock target = target(blockIndex, page, 1);
     if (target.storedPages().isSet(page)) {
       out.readFullyAt(
           into.address(),
@@ -211,7 +229,7 @@ public final class MappedRamWriter {
    */
   public long writeNonZeroPages(int blockIndex, long firstPage, long pageCount, long sourceAddress)
       throws IOException {
-    Placed target = target(blockIndex, firstPage, pageCount);
+    PlacedBlock _ = target(blockIndex, firstPage, pageCount);
     long written = 0;
     long page = 0;
     while (page < pageCount) {
@@ -221,7 +239,7 @@ public final class MappedRamWriter {
         end++;
       }
       if (zero) {
-        target.storedPages().clear(firstPage + page, end - page);
+        zeroPages(blockIndex, firstPage + page, end - page);
       } else {
         writePages(
             blockIndex, firstPage + page, end - page, sourceAddress + PAGE_SIZE.offsetOf(page));
@@ -265,7 +283,7 @@ public final class MappedRamWriter {
   public long finish(byte[] besideRam, byte[] tail) throws IOException {
     requireUnfinished();
     finished = true;
-    for (Placed block : blocks) {
+    for (PlacedBlock block : blocks) {
       block.storedPages().writeTo(out, block.layout().bitmapOffsetBytes());
     }
     StreamEncoder end =
@@ -290,9 +308,9 @@ public final class MappedRamWriter {
     return blocks.get(blockIndex).storedPages().storedPages();
   }
 
-  private Placed target(int blockIndex, long firstPage, long pageCount) {
+  private PlacedBlock target(int blockIndex, long firstPage, long pageCount) {
     requireUnfinished();
-    Placed target = blocks.get(blockIndex);
+    PlacedBlock target = blocks.get(blockIndex);
     Objects.checkFromIndexSize(
         firstPage, pageCount, PAGE_SIZE.pagesIn(target.block().usedLengthBytes()));
     return target;
@@ -306,17 +324,5 @@ public final class MappedRamWriter {
 
   private static boolean isZero(long sourceAddress, long page) {
     return GuestMemoryAccess.isZero(sourceAddress + PAGE_SIZE.offsetOf(page), PAGE_SIZE.bytes());
-  }
-
-  private static void requireDifferentNames(List<Block> blocks) {
-    Set<String> names = new HashSet<>();
-    for (Block block : blocks) {
-      if (!names.add(block.name())) {
-        throw new IllegalArgumentException("two blocks are named '" + block.name() + "'");
-      }
-    }
-    if (blocks.isEmpty()) {
-      throw new IllegalArgumentException("no blocks");
-    }
   }
 }

@@ -74,6 +74,11 @@ final class PageBitmap {
     }
   }
 
+  /** Takes over what another one of the same block has. */
+  void setAll(PageBitmap other) {
+    System.arraycopy(other.words, 0, words, 0, words.length);
+  }
+
   void set(long firstPage, long pageCount) {
     long end = firstPage + pageCount;
     for (long page = firstPage; page < end; page = (page | 63) + 1) {
@@ -86,6 +91,29 @@ final class PageBitmap {
     for (long page = firstPage; page < end; page = (page | 63) + 1) {
       words[(int) (page >>> 6)] &= ~mask(page, end);
     }
+  }
+
+  /** The first page from one on that is stored; -1 if there is none. */
+  long nextSet(long fromPage) {
+    int index = (int) (fromPage >>> 6);
+    long word = index < words.length ? words[index] & -1L << fromPage : 0;
+    while (word == 0) {
+      index++;
+      if (index >= words.length) {
+        return -1;
+      }
+      word = words[index];
+    }
+    return ((long) index << 6) + Long.numberOfTrailingZeros(word);
+  }
+
+  /** How many pages from a stored one on are stored, at most {@code limit}. */
+  long run(long firstPage, long limit) {
+    long page = firstPage;
+    while (page < firstPage + limit && page >>> 6 < words.length && isSet(page)) {
+      page++;
+    }
+    return page - firstPage;
   }
 
   boolean isSet(long page) {

@@ -50,6 +50,7 @@ public record SnapshotReport(
    * @param streamOffsetBytes where in the file it begins
    * @param runState what the guest did when it was saved, e.g. {@code paused}
    * @param vmdescriptionLengthBytes absent with {@code suppress-vmdesc=on}
+   * @param made how, if it says so: a background snapshot of a guest whose writes are tracked
    */
   public record Machine(
       String type,
@@ -57,7 +58,8 @@ public record SnapshotReport(
       Optional<String> runState,
       long deviceStateOffsetBytes,
       List<DeviceSection> deviceSections,
-      OptionalInt vmdescriptionLengthBytes) {
+      OptionalInt vmdescriptionLengthBytes,
+      Optional<SnapshotLineage> made) {
     public Machine {
       deviceSections = List.copyOf(deviceSections);
     }
@@ -128,7 +130,8 @@ public record SnapshotReport(
             state
                 .vmDescriptionJson()
                 .map(json -> OptionalInt.of(json.length))
-                .orElse(OptionalInt.empty()));
+                .orElse(OptionalInt.empty()),
+            SnapshotLineage.of(state));
     return new SnapshotReport(
         snapshot.name(),
         snapshot.format().label(),

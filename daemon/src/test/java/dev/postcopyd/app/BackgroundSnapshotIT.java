@@ -3,25 +3,20 @@ package dev.postcopyd.app;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
-import dev.postcopyd.control.SocketSpec;
 import dev.postcopyd.lab.ReservedHugePages;
 import dev.postcopyd.lab.UffdGuest;
+import dev.postcopyd.outgoing.background.Incremental;
+import dev.postcopyd.outgoing.background.SnapshotOptions;
 import dev.postcopyd.posix.NativeFile;
-import dev.postcopyd.qmp.client.QmpClient;
 import dev.postcopyd.qmp.codec.QmpJson;
-import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.snapshot.Snapshot;
 import dev.postcopyd.snapshot.SnapshotOpener;
 import dev.postcopyd.snapshot.VmmState;
-import dev.postcopyd.workingset.WorkingSetChoice;
 import java.io.IOException;
-import java.net.UnixDomainSocketAddress;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -30,8 +25,6 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import tools.jackson.databind.JsonNode;
-import tools.jackson.databind.node.ArrayNode;
-import tools.jackson.databind.node.ObjectNode;
 
 /**
  * Background snapshots of guests that handed their memory over, and that write numbers into their
@@ -59,98 +52,16 @@ class BackgroundSnapshotIT {
     }
   }
 
-  /** A daemon in this process with a client, for guests filled from one snapshot. */
-  private final class Served implements AutoCloseable {
-    final Path socket;
-    final Daemon daemon;
-    final QmpClient qmp;
-
-    Served(String name, Path snapshot, String options, long bufferBytes) throws Exception {
-      socket = directory.resolve(name);
-      Path monitor = directory.resolve(name + ".qmp");
-      daemon =
-          Daemon.start(
-              DaemonConfig.of(List.of(SocketSpec.parse("unix:" + monitor)))
-                  .withGuest(
-                      ((GuestSpec.HandedOver) GuestSpec.parse("uffd:" + socket + options))
-                          .withoutKeeper())
-                  .withIncoming(Optional.of("file:" + snapshot))
-                  .withSnapshotBuffer(bufferBytes)
-                  .withWorkingSet(WorkingSetChoice.OFF));
-      qmp =
-          QmpClient.connectAndNegotiate(
-              UnixDomainSocketAddress.of(monitor), Duration.ofSeconds(30));
-      open.add(this);
-    }
-
-    UffdGuest guest(String... arguments) throws IOException {
-      List<String> all = new ArrayList<>(List.of(arguments));
-      all.add(socket.toString());
-      UffdGuest guest = UffdGuest.start(directory, all.toArray(String[]::new));
-      open.add(guest);
-      return guest;
-    }
-
-    JsonNode status() throws IOException, QmpException {
-      return qmp.execute("query-migrate", QmpJson.object());
-    }
-
-    void await(String status) throws Exception {
-      long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
-      JsonNode now = status();
-      while (!now.path("status").asString("").equals(status)) {
-        assertThat(System.nanoTime()).as("%s", now).isLessThan(end);
-        TimeUnit.MILLISECONDS.sleep(5);
-        now = status();
-      }
-    }
-
-    JsonNode awaitEnd() throws Exception {
-      long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(120);
-      JsonNode now = status();
-      while (List.of("setup", "active", "cancelling").contains(now.path("status").asString(""))) {
-        assertThat(System.nanoTime()).as("%s", now).isLessThan(end);
-        TimeUnit.MILLISECONDS.sleep(5);
-        now = status();
-      }
-      return now;
-    }
-
-    void capabilities(boolean background) throws Exception {
-      ObjectNode arguments = QmpJson.object();
-      ArrayNode list = arguments.putArray("capabilities");
-      for (String name : List.of("postcopy-ram", "background-snapshot", "mapped-ram")) {
-        list.addObject()
-            .put("capability", name)
-            .put(
-                "state", !name.equals("postcopy-ram") && (background || name.equals("mapped-ram")));
-      }
-      JsonNode _ = qmp.execute("migrate-set-capabilities", arguments);
-    }
-
-    void migrate(Path file) throws IOException, QmpException {
-      JsonNode _ = qmp.execute("migrate", QmpJson.object().put("uri", "file:" + file));
-    }
-
-    JsonNode snapshot(Path file) throws Exception {
-      migrate(file);
-      return awaitEnd();
-    }
-
-    @Override
-    public void close() {
-      qmp.close();
-      daemon.close();
-    }
-  }
-
   private Served serve(String options) throws Exception {
     return serve(options, 64L << 20);
   }
 
   private Served serve(String options, long bufferBytes) throws Exception {
     ram = UffdGuest.pattern(directory.resolve("ram"), BYTES);
-    return new Served("h", ram, options, bufferBytes);
+    Served served =
+        new Served(directory, "h", ram, options, new SnapshotOptions(bufferBytes, Incremental.OFF));
+    open.add(served);
+    return served;
   }
 
   private UffdGuest stamping(Served served, String region, String... more) throws Exception {
@@ -191,7 +102,7 @@ class BackgroundSnapshotIT {
   /** Loads a snapshot lazily into a guest that compares each page with what the first noted. */
   private void assertConsistentCut(Path file, String region, String name) throws Exception {
     Path state = Files.write(directory.resolve(name + ".state"), stateIn(file));
-    try (Served served = new Served(name, file, "", 64L << 20);
+    try (Served served = new Served(directory, name, file, "", SnapshotOptions.DEFAULT);
         UffdGuest guest =
             served.guest(
                 "--region",
@@ -277,7 +188,7 @@ class BackgroundSnapshotIT {
       JsonNode end = served.snapshot(file);
       assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("completed");
       Path state = Files.write(directory.resolve("state"), stateIn(file));
-      try (Served again = new Served("again", file, "", 64L << 20);
+      try (Served again = new Served(directory, "again", file, "", SnapshotOptions.DEFAULT);
           UffdGuest other =
               again.guest(
                   "--region",

@@ -40,11 +40,13 @@ class MemoryBackgroundSnapshotIT {
   @TempDir Path directory;
 
   private volatile boolean writing = true;
+  private volatile long begun;
 
   private void goRound(LocalGuest guest) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment number = arena.allocate(8, 8);
       for (long round = 1; writing; round++) {
+        begun = round;
         number.set(ValueLayout.JAVA_LONG, 0, round);
         for (long page = 0; page < BYTES / PAGE; page++) {
           GuestMemoryAccess.copy(
@@ -105,7 +107,9 @@ class MemoryBackgroundSnapshotIT {
       set(qmp, "-postcopy-ram", "background-snapshot");
       LocalGuest guest = daemon.guest().orElseThrow();
       Thread writer = Thread.ofPlatform().start(() -> goRound(guest));
-      TimeUnit.MILLISECONDS.sleep(100);
+      while (begun < 3) {
+        TimeUnit.MILLISECONDS.sleep(5);
+      }
       JsonNode statusBefore = qmp.execute("query-status");
       tell(qmp, "migrate", saved);
       JsonNode end = await(qmp, "completed");

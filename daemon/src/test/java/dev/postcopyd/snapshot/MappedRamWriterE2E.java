@@ -3,6 +3,7 @@ package dev.postcopyd.snapshot;
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.postcopyd.posix.MemoryMapping;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.testdata.GoldenSnapshot;
 import java.io.BufferedReader;
@@ -35,6 +36,9 @@ class MappedRamWriterE2E {
             SnapshotOpener.open(
                 NativeFile.open(golden.file(), NativeFile.Mode.READ), offsetBytes)) {
       MappedRamWriterTest.copy(original, copy, offsetBytes);
+      if (caseName.equals("pc")) {
+        makeAnew(original, copy, textAddress);
+      }
       expected =
           original
               .file()
@@ -72,6 +76,24 @@ class MappedRamWriterE2E {
     }
     assertThat(new String(expected, 0, 13, UTF_8)).isEqualTo("golden page 0");
     assertThat(Files.readAllBytes(memory)).isEqualTo(expected);
+  }
+
+  /** In place, as an incremental snapshot is made, from one that differs in a page, and says so. */
+  private static void makeAnew(MappedRamFile original, Path copy, long address) throws IOException {
+    SnapshotBlock block = original.blocks().getFirst();
+    List<MappedRamWriter.Block> blocks =
+        original.blocks().stream()
+            .map(of -> new MappedRamWriter.Block(of.name(), of.usedLengthBytes()))
+            .toList();
+    MachineState machine = original.machineState().orElseThrow();
+    try (NativeFile out = NativeFile.open(copy, NativeFile.Mode.READ_WRITE_CREATE);
+        MemoryMapping page = original.file().map(block.pagesOffsetBytes() + address, 4096)) {
+      out.writeBytesAt(new byte[4096], block.pagesOffsetBytes() + address);
+      MappedRamWriter writer =
+          MappedRamWriter.onCopy(out, SnapshotLineage.from("/the/one before").in(machine), blocks);
+      writer.writePages(0, address / 4096, 1, page.address());
+      writer.finish();
+    }
   }
 
   /** The golden's own command line, without the files that filled its memory. */

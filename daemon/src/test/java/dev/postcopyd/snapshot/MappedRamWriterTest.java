@@ -170,6 +170,107 @@ class MappedRamWriterTest {
                 .formatted((1 << 20) + 16 * 4096, (1 << 20) + 16 * 4096));
   }
 
+  private static final List<MappedRamWriter.Block> TWO_BLOCKS =
+      List.of(
+          new MappedRamWriter.Block("a", 100 * 4096), new MappedRamWriter.Block("b", 70 * 4096));
+
+  /** Pages hold the number of their generation in each byte; these are stored. */
+  private Path earlier(MemoryMapping memory) throws IOException {
+    Path path = folder.resolve("earlier.mr");
+    memory.asSegment().fill((byte) 1);
+    try (NativeFile out = NativeFile.open(path, NativeFile.Mode.READ_WRITE_CREATE)) {
+      MappedRamWriter writer = MappedRamWriter.create(out, 0, machineState(), TWO_BLOCKS);
+      writer.writePages(0, 0, 50, memory.address());
+      writer.writePages(0, 63, 2, memory.address());
+      writer.writePages(1, 69, 1, memory.address());
+      writer.finish();
+    }
+    return path;
+  }
+
+  private static void change(MappedRamWriter writer, MemoryMapping memory) throws IOException {
+    memory.asSegment().fill((byte) 2);
+    writer.writePages(0, 10, 2, memory.address());
+    writer.writeNonZeroPages(0, 99, 1, memory.address());
+    writer.zeroPages(0, 64, 1);
+    memory.asSegment().fill((byte) 0);
+    writer.writeNonZeroPages(0, 0, 3, memory.address());
+    writer.zeroPages(1, 0, 2);
+  }
+
+  private void assertChanged(Path path) throws IOException {
+    try (MappedRamFile written = open(path, 0)) {
+      for (int page = 0; page < 100; page++) {
+        int expected =
+            page == 10 || page == 11 || page == 99
+                ? 2
+                : (page >= 3 && page < 50) || page == 63 ? 1 : 0;
+        SnapshotBlock block = written.blocks().getFirst();
+        assertThat(block.isStored(page)).as("page %d", page).isEqualTo(expected != 0);
+        if (expected != 0) {
+          assertThat(read(path, block.pagesOffsetBytes() + page * 4096L, 4096))
+              .as("page %d", page)
+              .containsOnly(expected);
+        }
+      }
+      SnapshotBlock last = written.blocks().getLast();
+      assertThat(last.storedPages()).isEqualTo(1);
+      assertThat(read(path, last.pagesOffsetBytes() + 69 * 4096, 4096)).containsOnly(1);
+      assertThat(SnapshotLineage.of(written.machineState().orElseThrow()))
+          .contains(SnapshotLineage.from("/there"));
+    }
+  }
+
+  @Test
+  void aCopyIsChangedInPlace() throws IOException {
+    try (MemoryMapping memory = MemoryMapping.anonymous(50 * 4096)) {
+      Path path = Files.copy(earlier(memory), folder.resolve("new.mr"));
+      try (NativeFile out = NativeFile.open(path, NativeFile.Mode.READ_WRITE_CREATE)) {
+        MappedRamWriter writer =
+            MappedRamWriter.onCopy(
+                out, SnapshotLineage.from("/there").in(machineState()), TWO_BLOCKS);
+        assertThatThrownBy(() -> open(path, 0)).hasMessageContaining("truncated");
+        change(writer, memory);
+        assertThat(writer.inheritNext(1 << 20)).isZero();
+        assertThat(writer.finish()).isEqualTo(Files.size(path));
+      }
+      assertChanged(path);
+    }
+  }
+
+  @Test
+  void whatHasNotChangedIsCopied() throws IOException {
+    Path path = folder.resolve("new.mr");
+    try (MemoryMapping memory = MemoryMapping.anonymous(50 * 4096);
+        NativeFile from = NativeFile.open(earlier(memory), NativeFile.Mode.READ);
+        NativeFile out = NativeFile.open(path, NativeFile.Mode.READ_WRITE_CREATE)) {
+      MappedRamWriter writer =
+          MappedRamWriter.create(
+              out, 0, SnapshotLineage.from("/there").in(machineState()), TWO_BLOCKS);
+      writer.inherit(from);
+      change(writer, memory);
+      long copied = 0;
+      for (long step = writer.inheritNext(8 * 4096);
+          step > 0;
+          step = writer.inheritNext(8 * 4096)) {
+        copied += step;
+      }
+      assertThat(copied).isEqualTo((50 - 3 - 2 + 1 + 1) * 4096L);
+      writer.finish();
+      assertChanged(path);
+    }
+  }
+
+  @Test
+  void aFileOfOtherBlocksIsNoCopy() throws IOException {
+    try (MemoryMapping memory = MemoryMapping.anonymous(50 * 4096);
+        NativeFile out = NativeFile.open(earlier(memory), NativeFile.Mode.READ_WRITE_CREATE)) {
+      assertThatThrownBy(() -> MappedRamWriter.onCopy(out, machineState(), TWO_BLOCKS.reversed()))
+          .isInstanceOf(IOException.class)
+          .hasMessageContaining("no snapshot of the same machine and blocks");
+    }
+  }
+
   @Test
   void misuseIsABug() throws IOException {
     Path path = folder.resolve("new.mr");

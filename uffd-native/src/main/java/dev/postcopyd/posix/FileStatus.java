@@ -9,6 +9,7 @@ import static dev.postcopyd.posix.abi.PosixConstants.S_IFDIR;
 import static dev.postcopyd.posix.abi.PosixConstants.S_IFMT;
 import static dev.postcopyd.posix.abi.PosixConstants.S_IFREG;
 import static dev.postcopyd.posix.abi.PosixStructs.STATX_SIZEOF;
+import static dev.postcopyd.posix.abi.PosixStructs.STATX_STX_CTIME;
 import static dev.postcopyd.posix.abi.PosixStructs.STATX_STX_DEV_MAJOR;
 import static dev.postcopyd.posix.abi.PosixStructs.STATX_STX_DEV_MINOR;
 import static dev.postcopyd.posix.abi.PosixStructs.STATX_STX_GID;
@@ -35,8 +36,10 @@ import java.nio.file.Path;
  * every platform.
  *
  * @param mode file type and permission bits, as {@code st_mode}
+ * @param ctimeNanos when contents, owner, mode or name changed last, in nanoseconds since 1970;
+ *     unlike the other times nobody can set it
  */
-public record FileStatus(int mode, int uid, int gid, FileIdentity identity) {
+public record FileStatus(int mode, int uid, int gid, FileIdentity identity, long ctimeNanos) {
 
   /** The status of an open file; {@code name} is for the error message. */
   public static FileStatus of(int fd, String name) throws ErrnoException {
@@ -62,9 +65,6 @@ public record FileStatus(int mode, int uid, int gid, FileIdentity identity) {
     long device =
         (long) statx.get(JAVA_INT, STATX_STX_DEV_MAJOR) << 32
             | Integer.toUnsignedLong(statx.get(JAVA_INT, STATX_STX_DEV_MINOR));
-    long mtimeNanos =
-        statx.get(JAVA_LONG, STATX_STX_MTIME + STATX_TIMESTAMP_TV_SEC) * 1_000_000_000L
-            + statx.get(JAVA_INT, STATX_STX_MTIME + STATX_TIMESTAMP_TV_NSEC);
     return new FileStatus(
         Short.toUnsignedInt(statx.get(JAVA_SHORT, STATX_STX_MODE)),
         statx.get(JAVA_INT, STATX_STX_UID),
@@ -73,7 +73,13 @@ public record FileStatus(int mode, int uid, int gid, FileIdentity identity) {
             device,
             statx.get(JAVA_LONG, STATX_STX_INO),
             statx.get(JAVA_LONG, STATX_STX_SIZE),
-            mtimeNanos));
+            nanosAt(statx, STATX_STX_MTIME)),
+        nanosAt(statx, STATX_STX_CTIME));
+  }
+
+  private static long nanosAt(MemorySegment statx, long timestamp) {
+    return statx.get(JAVA_LONG, timestamp + STATX_TIMESTAMP_TV_SEC) * 1_000_000_000L
+        + statx.get(JAVA_INT, timestamp + STATX_TIMESTAMP_TV_NSEC);
   }
 
   public boolean isRegularFile() {

@@ -20,6 +20,7 @@ public final class PagemapScan implements AutoCloseable {
   /** _IOWR('f', 16, struct pm_scan_arg). */
   private static final long PAGEMAP_SCAN = 3L << 30 | 96L << 16 | 'f' << 8 | 16;
 
+  private static final long PAGE_IS_WRITTEN = 1 << 1;
   private static final long PAGE_IS_PRESENT = 1 << 3;
   private static final long PAGE_IS_SWAPPED = 1 << 4;
   private static final long PAGE_IS_PFNZERO = 1 << 5;
@@ -48,6 +49,13 @@ public final class PagemapScan implements AutoCloseable {
   public interface Sink {
     /** These pages are not known to be zero; in ascending order, merged where they touch. */
     void populated(long start, long end) throws IOException;
+  }
+
+  /** Takes what was found, and whether it was written to. */
+  @FunctionalInterface
+  public interface WrittenSink {
+    /** Pages in ascending order; {@code written}: they are not write-protected any more, or yet. */
+    void populated(long start, long end, boolean written) throws IOException;
   }
 
   private PagemapScan(NativeFile pagemap) {
@@ -84,7 +92,7 @@ public final class PagemapScan implements AutoCloseable {
     long pendingStart = 0;
     long pendingEnd = 0;
     while (from < end) {
-      int found = call(from, end);
+      int found = call(from, end, PAGE_IS_PRESENT | PAGE_IS_SWAPPED);
       for (int i = 0; i < found; i++) {
         long at = (long) i * REGION_BYTES;
         long regionStart = regions.get(JAVA_LONG, at);
@@ -107,7 +115,31 @@ public final class PagemapScan implements AutoCloseable {
     }
   }
 
-  private int call(long start, long end) throws ErrnoException {
+  /**
+   * Scans a range, whole pages, of memory that was write-protected by a userfaultfd: what holds
+   * anything, and whether its protection is gone. A page that was not there when its neighbours
+   * were protected counts as written.
+   */
+  public void scanWritten(long start, long end, WrittenSink sink) throws IOException {
+    long from = start;
+    while (from < end) {
+      int found = call(from, end, PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_WRITTEN);
+      for (int i = 0; i < found; i++) {
+        long at = (long) i * REGION_BYTES;
+        sink.populated(
+            regions.get(JAVA_LONG, at),
+            regions.get(JAVA_LONG, at + 8),
+            (regions.get(JAVA_LONG, at + 16) & PAGE_IS_WRITTEN) != 0);
+      }
+      long walked = argument.get(JAVA_LONG, WALK_END);
+      if (walked <= from) {
+        break;
+      }
+      from = walked;
+    }
+  }
+
+  private int call(long start, long end, long returned) throws ErrnoException {
     argument.fill((byte) 0);
     argument.set(JAVA_LONG, 0, ARGUMENT_BYTES);
     argument.set(JAVA_LONG, START, start);
@@ -117,7 +149,7 @@ public final class PagemapScan implements AutoCloseable {
     argument.set(JAVA_LONG, CATEGORY_INVERTED, PAGE_IS_PFNZERO);
     argument.set(JAVA_LONG, CATEGORY_MASK, PAGE_IS_PFNZERO);
     argument.set(JAVA_LONG, CATEGORY_ANYOF_MASK, PAGE_IS_PRESENT | PAGE_IS_SWAPPED);
-    argument.set(JAVA_LONG, RETURN_MASK, PAGE_IS_PRESENT | PAGE_IS_SWAPPED);
+    argument.set(JAVA_LONG, RETURN_MASK, returned);
     return (int)
         ErrnoException.check(
             Libc.syscall(SYS_IOCTL, pagemap.fd(), PAGEMAP_SCAN, argument.address()),

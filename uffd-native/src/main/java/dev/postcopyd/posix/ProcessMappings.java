@@ -18,9 +18,10 @@ public final class ProcessMappings {
    * One of them.
    *
    * @param shared whether it is MAP_SHARED
+   * @param anonymous whether there is no file behind it, not even one of huge pages
    * @param flags the line VmFlags: two letters each, {@code uw} for write protection by userfaultfd
    */
-  public record Mapping(long start, long end, boolean shared, String flags) {
+  public record Mapping(long start, long end, boolean shared, boolean anonymous, String flags) {
     boolean contains(long from, long to) {
       return Long.compareUnsigned(start, to) < 0 && Long.compareUnsigned(end, from) > 0;
     }
@@ -36,18 +37,39 @@ public final class ProcessMappings {
    * @throws IOException without the right to look into the process, or if it is gone
    */
   public static ProcessMappings of(int pid) throws IOException {
+    return read(pid, "smaps");
+  }
+
+  /**
+   * Reads them without their flags: for that the kernel would go through all of their pages.
+   *
+   * @throws IOException without the right to look into the process, or if it is gone
+   */
+  public static ProcessMappings withoutFlags(int pid) throws IOException {
+    return read(pid, "maps");
+  }
+
+  private static ProcessMappings read(int pid, String file) throws IOException {
+    boolean flags = file.equals("smaps");
     List<Mapping> found = new ArrayList<>();
     try (BufferedReader lines =
-        Files.newBufferedReader(Path.of("/proc/" + pid + "/smaps"), StandardCharsets.ISO_8859_1)) {
+        Files.newBufferedReader(
+            Path.of("/proc/" + pid + "/" + file), StandardCharsets.ISO_8859_1)) {
       Mapping current = null;
       for (String line = lines.readLine(); line != null; line = lines.readLine()) {
         Mapping next = header(line);
-        if (next != null) {
+        if (next != null && !flags) {
+          found.add(next);
+        } else if (next != null) {
           current = next;
         } else if (current != null && line.startsWith("VmFlags:")) {
           found.add(
               new Mapping(
-                  current.start, current.end, current.shared, line.substring("VmFlags:".length())));
+                  current.start,
+                  current.end,
+                  current.shared,
+                  current.anonymous,
+                  line.substring("VmFlags:".length())));
         }
       }
     } catch (AccessDeniedException e) {
@@ -73,8 +95,9 @@ public final class ProcessMappings {
           Long.parseUnsignedLong(line.substring(0, dash), 16),
           Long.parseUnsignedLong(line.substring(dash + 1, space), 16),
           line.charAt(space + 4) == 's',
+          line.split(" +", 6)[4].equals("0"),
           "");
-    } catch (NumberFormatException e) {
+    } catch (NumberFormatException | ArrayIndexOutOfBoundsException e) {
       return null;
     }
   }

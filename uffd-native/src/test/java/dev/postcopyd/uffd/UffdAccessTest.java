@@ -17,7 +17,7 @@ import org.junit.jupiter.api.Test;
 /** What is advised in each situation that containers and plain hosts bring about. */
 class UffdAccessTest {
   private static final FileStatus ROOT_ONLY =
-      new FileStatus(0020600, 0, 0, new FileIdentity(5, 6, 0, 0));
+      new FileStatus(0020600, 0, 0, new FileIdentity(5, 6, 0, 0), 0);
   private static final ProcessRights NOBODY =
       new ProcessRights(65532, List.of(65532), false, false);
   private static final ProcessRights NOBODY_FILTERED =

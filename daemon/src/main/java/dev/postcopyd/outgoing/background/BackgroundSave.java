@@ -5,15 +5,13 @@ import dev.postcopyd.outgoing.Save;
 import dev.postcopyd.outgoing.SaveDoor;
 import dev.postcopyd.outgoing.SaveState;
 import dev.postcopyd.outgoing.SaveTarget;
-import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.posix.NativeFile;
-import dev.postcopyd.posix.PagemapScan;
 import dev.postcopyd.postcopy.ClaimBitmap;
-import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.snapshot.MappedRamWriter;
 import dev.postcopyd.uffd.UffdFeature;
 import java.io.IOException;
 import java.time.Duration;
+import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.OptionalLong;
 import java.util.concurrent.atomic.LongAdder;
@@ -52,33 +50,13 @@ public final class BackgroundSave implements Save {
   private volatile @Nullable Parts parts;
   private volatile boolean over;
   private boolean opened;
+  private boolean left;
+  private long inode;
   private @Nullable String trouble;
 
   /** What there is while it goes on. */
   private record Parts(
       CopyBuffer buffer, WriteFaults faults, RamScan scan, WriteProtection protection) {}
-
-  /** What becomes of the guest meanwhile. */
-  private final class Watch implements TrackedGuest.Observer {
-    private final ClaimBitmap pending;
-
-    Watch(ClaimBitmap pending) {
-      this.pending = pending;
-    }
-
-    @Override
-    public void trouble(String reason) {
-      fail(reason);
-    }
-
-    /** What somebody has claimed is copied by now. */
-    @Override
-    public void dropped(RamBlock block, long firstPageIndex, long pageCount) {
-      if (pending.nextUnclaimed(firstPageIndex, firstPageIndex + pageCount) >= 0) {
-        fail("the VMM has given back or unmapped memory that was not saved yet");
-      }
-    }
-  }
 
   public BackgroundSave(
       TrackedGuest guest,
@@ -185,12 +163,18 @@ public final class BackgroundSave implements Save {
       long fileBytes;
       try {
         fileBytes = save();
+        target.commit();
+      } catch (IOException | RuntimeException | Error e) {
+        endTracking(e);
+        throw e;
       } finally {
         over = true;
-        // Before anybody hears of the end, and begins another.
-        guest.end();
+        if (!left) {
+          // Before anybody hears of the end, and begins another.
+          guest.end();
+        }
       }
-      target.commit();
+      guest.tracking().ifPresent(tracking -> tracking.completed(target, inode));
       door.enter(new SaveState.Completed(System.nanoTime(), fileBytes));
     } catch (IOException e) {
       abandon();
@@ -209,6 +193,17 @@ public final class BackgroundSave implements Save {
     }
   }
 
+  /** Nothing is tracked from a snapshot on that there is not. */
+  private void endTracking(Throwable e) {
+    guest.tracking().ifPresent(tracking -> tracking.end(becauseOf(e)));
+  }
+
+  private String becauseOf(Throwable e) {
+    String reason = trouble();
+    return "the one before came to nothing: "
+        + (door.isCancelled() ? "it was cancelled" : reason == null ? e.getMessage() : reason);
+  }
+
   /** What could not be opened may be somebody else's. */
   private void abandon() {
     if (opened) {
@@ -219,93 +214,125 @@ public final class BackgroundSave implements Save {
   }
 
   private long save() throws IOException {
-    ClaimBitmap pending = ClaimBitmap.allClaimed(guest.table());
-    FileLayout layout = guest.fileLayout();
-    WriteProtection protection = new WriteProtection(guest);
-    try (NativeFile out = target.open();
-        CopyBuffer buffer = new CopyBuffer(bufferBytes)) {
-      WriteFaults faults =
-          new WriteFaults(
-              pending,
-              protection,
-              new PageCopier(buffer, layout, guest.newReader(), true),
-              this::fail);
-      RamScan scan =
-          new RamScan(
-              guest, pending, protection, new PageCopier(buffer, layout, guest.newReader(), false));
-      parts = new Parts(buffer, faults, scan, protection);
+    try (NativeFile out = target.open()) {
       opened = true;
-      CopyWriter writer = null;
-      boolean copied = false;
-      MappedRamWriter file;
-      try {
-        try {
-          guest.begin(faults, new Watch(pending));
-          protection.register();
-          guest.registered();
-          check();
-          takeMoment(pending, protection);
-          faults.open(scan);
-          activeNanos = System.nanoTime();
-          door.enterUnlessCancelled(new SaveState.Active(activeNanos));
-          MachineState machine = guest.machineState();
-          file = MappedRamWriter.create(out, target.offsetBytes(), machine, layout.blocks());
-          out.setDirectIo(target.writesPagesDirectly());
-          writer = new CopyWriter(buffer, file, writtenPages, this::fail);
-          writer.start();
-          scan.run();
-          // Whether all of it was where it was said to be.
-          guest.enter();
-          guest.leave();
-        } catch (IOException | RuntimeException | Error e) {
-          if (!(e instanceof CopyBuffer.AbortedException)) {
-            fail(String.valueOf(e.getMessage()));
-          }
-          // First, so that no fault waits for room when their end is waited for.
-          buffer.abort();
-          throw e;
-        } finally {
-          letGo(protection);
-        }
-        scan.flush();
-        faults.flush();
-        buffer.finish();
-        copied = true;
-      } finally {
-        if (!copied) {
-          buffer.abort();
-        }
-        if (writer != null) {
-          writer.join();
-        }
-        report(buffer, faults);
+      inode = out.identity().inode();
+      try (SnapshotStart start = SnapshotStart.of(guest, target, out);
+          CopyBuffer buffer = new CopyBuffer(bufferBytes)) {
+        return save(out, start, buffer);
       }
-      check();
-      out.setDirectIo(false);
-      long fileBytes = file.finish();
-      out.sync();
-      check();
-      return fileBytes;
     }
   }
 
+  private long save(NativeFile out, SnapshotStart start, CopyBuffer buffer) throws IOException {
+    ClaimBitmap pending = ClaimBitmap.allClaimed(guest.table());
+    FileLayout layout = guest.fileLayout();
+    WriteProtection protection = new WriteProtection(guest);
+    WriteFaults faults =
+        new WriteFaults(
+            pending,
+            protection,
+            new PageCopier(buffer, layout, guest.newReader(), true),
+            this::fail,
+            start.keeps());
+    RamScan scan =
+        new RamScan(
+            guest,
+            pending,
+            protection,
+            new PageCopier(buffer, layout, guest.newReader(), false),
+            start.keeps());
+    parts = new Parts(buffer, faults, scan, protection);
+    if (start.isIncremental()) {
+      protection.adopt();
+    }
+    CopyWriter writer = null;
+    boolean keeps = false;
+    boolean copied = false;
+    MappedRamWriter file;
+    try {
+      try {
+        guest.begin(faults, new LossObserver(pending, this::fail));
+        if (!start.isIncremental()) {
+          protection.register();
+        }
+        guest.registered();
+        check();
+        takeMoment(pending, protection, faults, start.populated());
+        faults.open(scan);
+        activeNanos = System.nanoTime();
+        door.enterUnlessCancelled(new SaveState.Active(activeNanos));
+        file =
+            start.writer(
+                out, target.offsetBytes(), guest.machineState(), layout, protection.ranges());
+        out.setDirectIo(target.writesPagesDirectly());
+        writer = new CopyWriter(buffer, file, writtenPages, this::fail);
+        writer.start();
+        scan.run();
+        // Whether all of it was where it was said to be.
+        guest.enter();
+        guest.leave();
+        keeps = start.keeps();
+      } catch (IOException | RuntimeException | Error e) {
+        if (!(e instanceof CopyBuffer.AbortedException)) {
+          fail(String.valueOf(e.getMessage()));
+        }
+        // First, so that no fault waits for room when their end is waited for.
+        buffer.abort();
+        throw e;
+      } finally {
+        letGo(protection, keeps);
+      }
+      scan.flush();
+      faults.flush();
+      buffer.finish();
+      copied = true;
+    } finally {
+      if (!copied) {
+        buffer.abort();
+      }
+      if (writer != null) {
+        writer.join();
+      }
+      report(buffer, faults);
+    }
+    start.inherit(file, this::check);
+    out.setDirectIo(false);
+    long fileBytes = file.finish();
+    out.sync();
+    check();
+    return fileBytes;
+  }
+
   /** In this order: what is being copied for a fault is protected until it is copied. */
-  private void letGo(WriteProtection protection) {
+  private void letGo(WriteProtection protection, boolean keeps) {
+    Optional<WriteTracking> tracking = guest.tracking();
+    if (keeps && tracking.isPresent()) {
+      tracking.get().hold(guest, protection);
+      left = true;
+      return;
+    }
     try {
       guest.stopFaults();
     } finally {
       try {
         protection.takeDown();
       } finally {
+        tracking.ifPresent(WriteTracking::forget);
         guest.end();
       }
     }
   }
 
-  private void takeMoment(ClaimBitmap pending, WriteProtection protection) throws IOException {
+  private void takeMoment(
+      ClaimBitmap pending,
+      WriteProtection protection,
+      WriteFaults faults,
+      Optional<ClaimBitmap> populated)
+      throws IOException {
     boolean protectsMissing = guest.userfaultfd().features().contains(UffdFeature.WP_UNPOPULATED);
     OptionalInt pagemapOf = guest.pagemapOf();
-    if (pagemapOf.isPresent() && !hasPagemapScan(pagemapOf.getAsInt())) {
+    if (pagemapOf.isPresent() && !WriteTracking.hasPagemapScan(pagemapOf.getAsInt())) {
       pagemapOf = OptionalInt.empty();
     }
     if (pagemapOf.isEmpty()
@@ -316,7 +343,8 @@ public final class BackgroundSave implements Save {
               + " told (PAGEMAP_SCAN, Linux 6.7, and the right to look into the guest's process)"
               + " nor protected (UFFD_FEATURE_WP_UNPOPULATED)");
     }
-    try (Protectors protectors = new Protectors(protection, pending, pagemapOf, protectsMissing)) {
+    try (Protectors protectors =
+        new Protectors(protection, pending, pagemapOf, protectsMissing, populated)) {
       protectors.awaitReady();
       check();
       long asked = System.nanoTime();
@@ -325,6 +353,7 @@ public final class BackgroundSave implements Save {
       try {
         guest.pause();
         still = System.nanoTime();
+        faults.hold();
         protectors.protect();
         safe = System.nanoTime();
       } finally {
@@ -340,15 +369,6 @@ public final class BackgroundSave implements Save {
           protectors.threads(),
           protection.protectedBytes(),
           totalBytes());
-    }
-  }
-
-  private static boolean hasPagemapScan(int pid) {
-    try (PagemapScan scan = PagemapScan.open(pid)) {
-      return scan.isSupported();
-    } catch (IOException e) {
-      log.debug("no page map", e);
-      return false;
     }
   }
 

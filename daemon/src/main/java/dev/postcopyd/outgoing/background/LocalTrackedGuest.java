@@ -1,6 +1,7 @@
 package dev.postcopyd.outgoing.background;
 
 import dev.postcopyd.guest.LocalGuest;
+import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.GuestMemoryAccess;
@@ -16,6 +17,7 @@ import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
 import java.util.List;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.OptionalInt;
 import org.jspecify.annotations.Nullable;
 
@@ -36,16 +38,42 @@ public final class LocalTrackedGuest implements TrackedGuest {
   private final LocalGuest guest;
   private final MachineState machineState;
   private final List<MemoryRange> ranges;
+  private final Optional<WriteTracking> tracking;
+  private final SwitchedSink sink = new SwitchedSink();
   private @Nullable Userfaultfd userfaultfd;
   private @Nullable UffdFaultSource source;
   private @Nullable FaultThread thread;
+  private volatile @Nullable Observer observer;
+
+  /** Gives faults to one after the other. */
+  private static final class SwitchedSink implements FaultSink {
+    private @Nullable FaultSink to;
+
+    /** The one before gets none any more when this returns. */
+    synchronized void to(FaultSink next) {
+      to = next;
+    }
+
+    @Override
+    public synchronized void fault(RamBlock block, long pageIndex, int threadId, long faultNanos) {
+      Objects.requireNonNull(to, "no sink").fault(block, pageIndex, threadId, faultNanos);
+    }
+
+    /** It can't be gone. */
+    @Override
+    public void guestGone(String reason) {}
+  }
 
   /**
    * A guest whose load is complete.
    *
    * @param machineState what is saved with it
+   * @param tracking where its protection goes between snapshots; then this object is used for all
+   *     of them
    */
-  public LocalTrackedGuest(LocalGuest guest, MachineState machineState) {
+  public LocalTrackedGuest(
+      LocalGuest guest, MachineState machineState, Optional<WriteTracking> tracking) {
+    this.tracking = tracking;
     this.guest = guest;
     this.machineState = machineState;
     this.ranges =
@@ -77,6 +105,10 @@ public final class LocalTrackedGuest implements TrackedGuest {
    * @throws IOException with QEMU's words if one can't be
    */
   public void checkCompatible() throws IOException {
+    if (userfaultfd != null) {
+      // It is being tracked, all of it.
+      return;
+    }
     checkAvailable();
     try (Userfaultfd uffd = Userfaultfd.open(OPTIONS)) {
       userfaultfd = uffd;
@@ -99,15 +131,45 @@ public final class LocalTrackedGuest implements TrackedGuest {
   }
 
   @Override
-  public void begin(FaultSink faults, Observer observer) throws IOException {
+  public void begin(FaultSink faults, Observer of) throws IOException {
+    sink.to(faults);
+    observer = of;
+    if (userfaultfd != null) {
+      return;
+    }
     Userfaultfd uffd = Userfaultfd.open(OPTIONS);
     userfaultfd = uffd;
     UffdFaultSource reader = new UffdFaultSource(uffd, guest.table(), guest.baseAddresses());
     source = reader;
-    FaultThread reading =
-        FaultThread.withoutEngine(reader, faults, observer::trouble, "write-faults");
+    FaultThread reading = FaultThread.withoutEngine(reader, sink, this::trouble, "write-faults");
     thread = reading;
     reading.start();
+  }
+
+  private void trouble(String reason) {
+    Observer to = observer;
+    if (to != null) {
+      to.trouble(reason);
+    }
+  }
+
+  @Override
+  public void leaveTracked(FaultSink faults) {
+    sink.to(faults);
+    observer = null;
+  }
+
+  @Override
+  public Optional<String> untrackable() {
+    return guest.table().blocks().stream()
+            .allMatch(block -> block.hostPageSize().equals(PageSize.SIZE_4K))
+        ? Optional.empty()
+        : Optional.of(UNTRACKABLE);
+  }
+
+  @Override
+  public Optional<WriteTracking> tracking() {
+    return tracking;
   }
 
   @Override

@@ -6,6 +6,7 @@ import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -32,6 +33,7 @@ final class Protectors implements AutoCloseable {
   private final WriteProtection protection;
   private final ClaimBitmap pending;
   private final long gapBytes;
+  private final Optional<ClaimBitmap> populated;
   private final List<Slice> slices = new ArrayList<>();
   private final AtomicInteger nextSlice = new AtomicInteger();
   private final AtomicReference<@Nullable IOException> failure = new AtomicReference<>();
@@ -48,15 +50,20 @@ final class Protectors implements AutoCloseable {
    * @param pagemapOf whose page map tells what was touched; empty: all of it is protected
    * @param protectsMissing whether the protection of what is not there holds, so that small gaps
    *     can be protected with what lies around them, in one call
+   * @param populated for memory that is protected since an earlier snapshot: takes what holds
+   *     anything; only what was written to since then is protected anew, and given to {@code
+   *     pending}. There is a page map, and nothing is shared
    */
   Protectors(
       WriteProtection protection,
       ClaimBitmap pending,
       OptionalInt pagemapOf,
-      boolean protectsMissing)
+      boolean protectsMissing,
+      Optional<ClaimBitmap> populated)
       throws IOException {
     this.protection = protection;
     this.pending = pending;
+    this.populated = populated;
     this.gapBytes = protectsMissing ? GAP_BYTES : 0;
     for (MemoryRange range : protection.ranges()) {
       for (long at = range.start(); at < range.end(); at += SLICE_BYTES) {
@@ -133,7 +140,9 @@ final class Protectors implements AutoCloseable {
   }
 
   private void protect(Slice slice, @Nullable PagemapScan scan) throws IOException {
-    if (scan == null || slice.range.shared()) {
+    if (scan != null && populated.isPresent()) {
+      protectWritten(slice, scan, populated.get());
+    } else if (scan == null || slice.range.shared()) {
       protection.protect(slice.range, slice.start, slice.end, pending);
     } else {
       scan.scan(
@@ -142,6 +151,20 @@ final class Protectors implements AutoCloseable {
           gapBytes,
           (start, end) -> protection.protect(slice.range, start, end, pending));
     }
+  }
+
+  private void protectWritten(Slice slice, PagemapScan scan, ClaimBitmap there) throws IOException {
+    MemoryRange range = slice.range;
+    scan.scanWritten(
+        slice.start,
+        slice.end,
+        (start, end, written) -> {
+          long first = range.pageIndexAt(start);
+          there.release(first, range.pageIndexAt(end) - first);
+          if (written) {
+            protection.protect(range, start, end, pending);
+          }
+        });
   }
 
   private static void await(CountDownLatch latch) throws IOException {

@@ -13,13 +13,26 @@ final class RamScan {
   private final ClaimBitmap pending;
   private final WriteProtection protection;
   private final PageCopier copier;
+  private final boolean keeps;
+  private final CopyInProgress copying = new CopyInProgress();
   private final LongAdder copiedBytes = new LongAdder();
 
-  RamScan(TrackedGuest guest, ClaimBitmap pending, WriteProtection protection, PageCopier copier) {
+  /**
+   * A scan.
+   *
+   * @param keeps whether protection stays, so that later writes are seen
+   */
+  RamScan(
+      TrackedGuest guest,
+      ClaimBitmap pending,
+      WriteProtection protection,
+      PageCopier copier,
+      boolean keeps) {
     this.guest = guest;
     this.pending = pending;
     this.protection = protection;
     this.copier = copier;
+    this.keeps = keeps;
   }
 
   /** Until everything is copied, or is being copied by others. */
@@ -44,6 +57,7 @@ final class RamScan {
     int limit = (int) Math.min(most, range.block().hostPageSize().pagesIn(room));
     int run;
     guest.enter();
+    copying.begin(pageIndex, limit);
     try {
       run = pending.tryClaimRun(pageIndex, limit);
       if (run == 0) {
@@ -51,11 +65,19 @@ final class RamScan {
       }
       copier.copy(range, pageIndex, run);
     } finally {
+      copying.done();
       guest.leave();
     }
-    protection.lift(range, pageIndex, run);
+    if (!keeps) {
+      protection.lift(range, pageIndex, run);
+    }
     copiedBytes.add(range.block().hostPageSize().offsetOf(run));
     return run;
+  }
+
+  /** What it is copying, which nobody may lift. */
+  CopyInProgress copying() {
+    return copying;
   }
 
   void flush() {

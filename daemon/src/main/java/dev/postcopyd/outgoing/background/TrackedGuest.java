@@ -8,6 +8,7 @@ import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
 import java.util.List;
+import java.util.Optional;
 import java.util.OptionalInt;
 
 /**
@@ -24,6 +25,10 @@ public interface TrackedGuest {
     /** Pages have gone, by an event that was read while nobody was between enter and leave. */
     void dropped(RamBlock block, long firstPageIndex, long pageCount);
   }
+
+  /** What {@link #untrackable} says. */
+  String UNTRACKABLE =
+      "the guest's memory is shared, or in huge pages: what was given back of it can't be told";
 
   RamBlockTable table();
 
@@ -82,6 +87,24 @@ public interface TrackedGuest {
 
   /** The sink gets no faults any more when this returns; nobody reads them for a moment. */
   void stopFaults();
+
+  /**
+   * The snapshot does not use the guest any more, but its memory stays protected: write faults go
+   * to this sink, the one before gets none any more when this returns. In place of {@link
+   * #stopFaults} and {@link #end}, which follow some time later; or {@link #begin} of the same
+   * guest, as it is then, does.
+   */
+  void leaveTracked(FaultSink faults);
+
+  /**
+   * Why its page map does not tell all that has changed between snapshots; empty if it does. The
+   * kernel forgets the protection of what is given back in private anonymous memory of small pages,
+   * and of no other.
+   */
+  Optional<String> untrackable();
+
+  /** Where its protection goes between snapshots; empty: it ends with each. */
+  Optional<WriteTracking> tracking();
 
   /** All is as it was before; the guest is not used any more. May be called more than once. */
   void end();

@@ -8,6 +8,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.LongAdder;
 import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Answers write faults: the page is copied, and only then is its protection lifted and whoever
@@ -29,7 +30,11 @@ final class WriteFaults implements FaultSink {
   private final LongAdder answered = new LongAdder();
   private final LongAdder copiedBytes = new LongAdder();
   private final LongAdder latencyNanos = new LongAdder();
+  private final boolean keeps;
+  private final CopyInProgress copying = new CopyInProgress();
   private List<Early> early = new ArrayList<>();
+  private boolean protecting;
+  private @Nullable CopyInProgress scanned;
   private volatile boolean open;
 
   private record Early(RamBlock block, long pageIndex) {}
@@ -38,11 +43,13 @@ final class WriteFaults implements FaultSink {
       ClaimBitmap pending,
       WriteProtection protection,
       PageCopier copier,
-      Consumer<String> trouble) {
+      Consumer<String> trouble,
+      boolean keeps) {
     this.pending = pending;
     this.protection = protection;
     this.copier = copier;
     this.trouble = trouble;
+    this.keeps = keeps;
   }
 
   @Override
@@ -53,11 +60,10 @@ final class WriteFaults implements FaultSink {
     try {
       MemoryRange range = protection.rangeOf(block, pageIndex);
       copier.makeRoom(block.hostPageSize().bytes());
-      if (!pending.tryClaim(pageIndex)) {
-        protection.wake(range, pageIndex);
+      if (!claimAndCopy(range, pageIndex)) {
+        settle(range, pageIndex);
         return;
       }
-      copier.copy(range, pageIndex, 1);
       protection.lift(range, pageIndex, 1);
       answered.increment();
       copiedBytes.add(block.hostPageSize().bytes());
@@ -69,24 +75,68 @@ final class WriteFaults implements FaultSink {
     }
   }
 
+  private boolean claimAndCopy(MemoryRange range, long pageIndex) throws IOException {
+    copying.begin(pageIndex, 1);
+    try {
+      boolean mine = pending.tryClaim(pageIndex);
+      if (mine) {
+        copier.copy(range, pageIndex, 1);
+      }
+      return mine;
+    } finally {
+      copying.done();
+    }
+  }
+
+  /** Nobody has to copy the page any more, but somebody may be at it. */
+  private void settle(MemoryRange range, long pageIndex) throws IOException {
+    CopyInProgress other = scanned;
+    if (keeps && other != null) {
+      other.awaitCopied(pageIndex);
+      protection.lift(range, pageIndex, 1);
+    } else {
+      protection.wake(range, pageIndex);
+    }
+  }
+
   private synchronized boolean isEarly(RamBlock block, long pageIndex) {
     if (open) {
       return false;
     }
-    early.add(new Early(block, pageIndex));
+    if (protecting) {
+      early.add(new Early(block, pageIndex));
+      return true;
+    }
+    // Protected since an earlier snapshot: it has changed after that, and before this one.
+    try {
+      protection.lift(protection.rangeOf(block, pageIndex), pageIndex, 1);
+    } catch (IOException | RuntimeException e) {
+      trouble.accept(String.valueOf(e.getMessage()));
+    }
     return true;
+  }
+
+  /** The moment comes: who writes to what is protected waits from now on, until {@link #open}. */
+  synchronized void hold() {
+    protecting = true;
   }
 
   /** All is protected: faults are answered from now on, those that came early by the scan. */
   void open(RamScan scan) throws IOException {
     List<Early> waiting;
     synchronized (this) {
+      scanned = scan.copying();
       open = true;
       waiting = early;
       early = List.of();
     }
     for (Early fault : waiting) {
-      scan.save(protection.rangeOf(fault.block, fault.pageIndex), fault.pageIndex, 1);
+      MemoryRange range = protection.rangeOf(fault.block, fault.pageIndex);
+      int _ = scan.save(range, fault.pageIndex, 1);
+      if (keeps) {
+        copying.awaitCopied(fault.pageIndex);
+        protection.lift(range, fault.pageIndex, 1);
+      }
     }
   }
 

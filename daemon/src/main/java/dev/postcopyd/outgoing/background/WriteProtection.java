@@ -16,10 +16,9 @@ import java.util.concurrent.atomic.LongAdder;
 /**
  * The write protection of a guest's memory: registered, put up, lifted in runs, and taken down.
  *
- * <p>{@link #register} and {@link #takeDown} belong to the snapshot's thread; protecting and
- * lifting are safe for any. What a call of the kernel's answers is given its meaning here: an event
- * that waits to be read is waited for, everything else but success is an end of the snapshot. Owns
- * nothing.
+ * <p>{@link #register} belongs to the snapshot's thread; all the rest is safe for any. What a call
+ * of the kernel's answers is given its meaning here: an event that waits to be read is waited for,
+ * everything else but success is an end of the snapshot. Owns nothing.
  */
 final class WriteProtection {
   private final TrackedGuest guest;
@@ -70,6 +69,11 @@ final class WriteProtection {
       takeDown();
       throw e;
     }
+  }
+
+  /** All memory is registered already, and protected as an earlier snapshot has left it. */
+  void adopt() {
+    registered = ranges.size();
   }
 
   private void registerOne(MemoryRange range) throws IOException {
@@ -154,7 +158,7 @@ final class WriteProtection {
    * Ends the registration of all memory, and with it what is still protected; whoever waits goes
    * on. A range that is gone is no trouble.
    */
-  void takeDown() {
+  synchronized void takeDown() {
     for (MemoryRange range : ranges.subList(0, registered)) {
       try {
         guest.userfaultfd().unregister(range.start(), range.lengthBytes());

@@ -104,7 +104,7 @@ class BackgroundSaveIT {
   private BackgroundSave save(Path file, long bufferBytes) {
     BackgroundSave save =
         new BackgroundSave(
-            new LocalTrackedGuest(guest.orElseThrow(), machine()),
+            new LocalTrackedGuest(guest.orElseThrow(), machine(), Optional.empty()),
             SaveTarget.atPath(file, 0),
             bufferBytes,
             metrics,

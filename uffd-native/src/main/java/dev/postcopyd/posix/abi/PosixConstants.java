@@ -45,6 +45,7 @@ public final class PosixConstants {
 
   // linux/fs.h
   public static final int BLKGETSIZE64 = 0x80081272;
+  public static final int FICLONE = 0x40049409;
 
   // asm-generic/mman-common.h, asm-generic/mman.h, linux/mman.h
   public static final int PROT_NONE = 0;

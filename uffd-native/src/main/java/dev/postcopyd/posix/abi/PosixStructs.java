@@ -13,6 +13,7 @@ public final class PosixStructs {
   public static final int STATX_STX_GID = 24; // __u32
   public static final int STATX_STX_INO = 32; // __u64
   public static final int STATX_STX_SIZE = 40; // __u64
+  public static final int STATX_STX_CTIME = 96; // struct statx_timestamp: __s64, __u32
   public static final int STATX_STX_MTIME = 112; // struct statx_timestamp: __s64, __u32
   public static final int STATX_STX_DEV_MAJOR = 136; // __u32
   public static final int STATX_STX_DEV_MINOR = 140; // __u32
