@@ -27,7 +27,8 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>It has no vCPUs that could be paused. Whoever writes to it during the protect phase has
  * written before his page was protected, or waits until all of them are: no write that is in the
- * snapshot began after one had ended that is not.
+ * snapshot began after one had ended that is not. (But for the first write to a page that held
+ * nothing: it is not held up, and a snapshot may lack it and have a later one.)
  */
 public final class LocalTrackedGuest implements TrackedGuest {
   private static final UffdOptions OPTIONS =
