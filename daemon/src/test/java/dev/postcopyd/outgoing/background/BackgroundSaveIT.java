@@ -57,6 +57,7 @@ class BackgroundSaveIT {
   private final List<SaveState> states = new CopyOnWriteArrayList<>();
   private final List<Long> writtenPages = new ArrayList<>();
   private final List<Thread> writers = new ArrayList<>();
+
   /** So many pages are written to, the others are never touched. */
   private static final long WRITTEN = BLOCK_BYTES / PAGE * 3 / 4;
 
