@@ -262,6 +262,10 @@ static void say_progress(void) {
     }
     if (line[0] == 'g') {
         give_back();
+    } else if (line[0] == 'm') {
+        stop_threads();
+        remap_piece(&regions[0], 0);
+        let_threads_go_on();
     } else if (line[0] == 'w') {
         write_some();
     }

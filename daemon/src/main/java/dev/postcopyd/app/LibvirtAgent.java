@@ -254,7 +254,8 @@ public final class LibvirtAgent implements AutoCloseable {
               return;
             }
           }
-          if (nowNanos - startNanos > BEGIN_NANOS) {
+          // QEMU may take its time to start; what bounds that is libvirt's patience.
+          if (goAhead.isDone() && nowNanos - startNanos > BEGIN_NANOS) {
             say(socket, "refused " + daemon.whyNoLoad().replace('\n', ' '));
             return;
           }
@@ -274,6 +275,7 @@ public final class LibvirtAgent implements AutoCloseable {
         if (!lines.next(REQUEST_NANOS).equals(GO)) {
           throw new IOException("not understood before " + GO);
         }
+        startNanos = System.nanoTime();
         boolean _ = goAhead.complete(null);
       }
     }

@@ -115,17 +115,20 @@ final class GuestRestoration {
     }
   }
 
-  private static boolean hasEnded(HandedOverGuest guest) throws IOException {
+  /** Its memory as the daemon before has noted it. */
+  static HandedOverMemory memoryOf(HandedOverGuest guest) throws IOException {
     RamBlockTable table = GuestRecord.geometry(guest.record().identity().mappings());
-    HandedOverMemory memory =
-        new HandedOverMemory(
-            guest.userfaultfd(),
-            table,
-            guest.record().segments(table),
-            guest.record().marks(table),
-            guest.record().events(),
-            guest.record());
-    return memory.isProcessGone()
+    return new HandedOverMemory(
+        guest.userfaultfd(),
+        table,
+        guest.record().segments(table),
+        guest.record().marks(table),
+        guest.record().events(),
+        guest.record());
+  }
+
+  private static boolean hasEnded(HandedOverGuest guest) throws IOException {
+    return memoryOf(guest).isProcessGone()
         || (guest.connection() >= 0 && StreamEnd.reached(guest.connection()));
   }
 

@@ -20,6 +20,7 @@ final class GuestSaver {
   private final HandedOverGuest guest;
   private final Optional<WriteTracking> tracking;
   private @Nullable VmmConversation conversation;
+  private boolean over;
   private volatile @Nullable HandedOverSaving saving;
 
   GuestSaver(HandedOverGuest guest, Incremental incremental) {
@@ -38,6 +39,9 @@ final class GuestSaver {
   synchronized HandedOverSaving next(
       HandedOverMemory memory, HandedOverFaultSource faults, HandedOverPagePlacer pages)
       throws IOException {
+    if (over) {
+      throw new IOException("guest %d is at its end".formatted(guest.id()));
+    }
     if (guest.connection() < 0) {
       throw new IOException(
           "guest %d was forked: it has no connection on which it could be asked to pause"
@@ -78,10 +82,13 @@ final class GuestSaver {
   }
 
   /**
-   * Ends a save that is under way, and what one has left; returns when it does not use the guest
-   * any more.
+   * Ends a save that is under way, and what one has left, for good; returns when nobody uses the
+   * guest any more.
    */
   void end(String reason) {
+    synchronized (this) {
+      over = true;
+    }
     HandedOverSaving of = saving;
     if (of != null) {
       of.gone(reason);

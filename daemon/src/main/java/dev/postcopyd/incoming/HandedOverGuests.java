@@ -176,8 +176,9 @@ public final class HandedOverGuests
 
   private static boolean isWaiting(GuestMember member) {
     HandedOverLoad load = member.load;
-    return load == null
-        || (!load.isServing() && !(member.loader.state() instanceof LoaderState.Live));
+    return !member.guest.record().isCompleted()
+        && (load == null
+            || (!load.isServing() && !(member.loader.state() instanceof LoaderState.Live)));
   }
 
   /** The load that a migration source fills, and the state machine of its guest. */
@@ -341,8 +342,21 @@ public final class HandedOverGuests
         snapshot = currentForOneMore();
       }
       snapshot.ifPresentOrElse(
-          named -> start(member, named, context.withoutWarmUp()), member::watchWhileWaiting);
+          named -> start(member, named, context.withoutWarmUp()), () -> leaveAlone(member));
     }
+  }
+
+  /** A guest without a snapshot; one that has all its memory, from a source, may be protected. */
+  private static void leaveAlone(GuestMember member) {
+    if (member.guest.record().isCompleted()) {
+      try {
+        boolean _ = GuestRestoration.memoryOf(member.guest).unregister();
+        log.info("guest has all of its memory guest={}", member.guest.id());
+      } catch (IOException e) {
+        log.error("guest={} reason=\"{}\"", member.guest.id(), e.getMessage());
+      }
+    }
+    member.watchWhileWaiting();
   }
 
   @Override

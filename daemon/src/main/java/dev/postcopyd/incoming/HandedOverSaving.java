@@ -242,6 +242,18 @@ final class HandedOverSaving implements TrackedGuest {
   }
 
   @Override
+  public void endRegistration() {
+    boolean _ = memory.unregister();
+  }
+
+  @Override
+  public void checkThere() throws IOException {
+    if (memory.isProcessGone()) {
+      throw new IOException("the guest's process has ended");
+    }
+  }
+
+  @Override
   public void pause() throws IOException {
     conversation.pause(number, PATIENCE);
   }
@@ -260,6 +272,12 @@ final class HandedOverSaving implements TrackedGuest {
             "process %d, which handed the memory over, is not the one that it belongs to: let the"
                     .formatted(pid())
                 + " VMM connect by itself, or pass a memfd for each mapping");
+      }
+      // ksmd replaces pages by others, which are not protected.
+      if (there.stream().anyMatch(mapping -> mapping.flags().contains(" mg"))) {
+        throw new IOException(
+            "the kernel may merge the guest's pages (MADV_MERGEABLE, MemoryKSM=), and what it merges"
+                + " is no longer protected: a background snapshot needs memory without that");
       }
     }
   }

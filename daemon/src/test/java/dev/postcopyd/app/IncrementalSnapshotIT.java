@@ -126,6 +126,24 @@ class IncrementalSnapshotIT {
     }
   }
 
+  /** What was protected where it was is protected where it is now. */
+  @Test
+  void memoryMovesInBetweenAndNobodyHangs() throws Exception {
+    try (Served served = serve();
+        UffdGuest guest = stamping(served, "size=32M", "--events=remove,unmap,remap")) {
+      SnapshotLineage _ = saved(served, directory.resolve("0"));
+      assertThat(guest.command("m")).startsWith("{");
+      long before = QmpJson.parse(guest.command("p")).path("writes").asLong();
+      TimeUnit.MILLISECONDS.sleep(300);
+      long after = QmpJson.parse(guest.command("p")).path("writes").asLong();
+      assertThat(after).as(guest.story()).isGreaterThan(before + 300);
+      Path next = directory.resolve("1");
+      assertThat(saved(served, next).reason()).isPresent();
+      assertConsistentCut(next);
+      assertRight(guest);
+    }
+  }
+
   @Test
   void sharedMemoryIsSavedInFull() throws Exception {
     try (Served served = serve();

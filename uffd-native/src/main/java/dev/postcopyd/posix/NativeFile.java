@@ -16,6 +16,7 @@ import static dev.postcopyd.posix.abi.PosixConstants.O_RDONLY;
 import static dev.postcopyd.posix.abi.PosixConstants.O_RDWR;
 import static dev.postcopyd.posix.abi.PosixConstants.O_TRUNC;
 import static dev.postcopyd.posix.abi.PosixConstants.O_WRONLY;
+import static dev.postcopyd.posix.abi.PosixConstants.SYNC_FILE_RANGE_WRITE;
 import static dev.postcopyd.posix.abi.PosixStructs.IOVEC_SIZEOF;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FLOCK;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FSYNC;
@@ -26,6 +27,7 @@ import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_OPENAT;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_PREAD64;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_PWRITE64;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_PWRITEV;
+import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_SYNC_FILE_RANGE;
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 
 import dev.postcopyd.posix.abi.Libc;
@@ -366,6 +368,16 @@ public final class NativeFile implements AutoCloseable {
       answer = Libc.syscall(SYS_FSYNC, fd());
     } while (answer == -Errno.EINTR);
     ErrnoException.check(answer, "fsync", name);
+  }
+
+  /**
+   * Has the kernel begin to write back what was written, without waiting for that; it does wait for
+   * room in the device's queue.
+   *
+   * @return false if this is no file of which that could be asked
+   */
+  public boolean tryStartWriteBack() {
+    return Libc.syscall(SYS_SYNC_FILE_RANGE, fd(), 0, 0, SYNC_FILE_RANGE_WRITE) == 0;
   }
 
   /** Waits until the names in a directory are on stable storage, as after a rename. */

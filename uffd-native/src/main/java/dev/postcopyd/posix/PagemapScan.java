@@ -104,11 +104,7 @@ public final class PagemapScan implements AutoCloseable {
         }
         pendingEnd = regions.get(JAVA_LONG, at + 8);
       }
-      long walked = argument.get(JAVA_LONG, WALK_END);
-      if (walked <= from) {
-        break;
-      }
-      from = walked;
+      from = walked(from);
     }
     if (pendingEnd > pendingStart) {
       sink.populated(pendingStart, pendingEnd);
@@ -131,12 +127,18 @@ public final class PagemapScan implements AutoCloseable {
             regions.get(JAVA_LONG, at + 8),
             (regions.get(JAVA_LONG, at + 16) & PAGE_IS_WRITTEN) != 0);
       }
-      long walked = argument.get(JAVA_LONG, WALK_END);
-      if (walked <= from) {
-        break;
-      }
-      from = walked;
+      from = walked(from);
     }
+  }
+
+  /** How far the last call came; what it has not looked at must not pass for empty. */
+  private long walked(long from) throws IOException {
+    long walked = argument.get(JAVA_LONG, WALK_END);
+    if (walked <= from) {
+      throw new IOException(
+          "PAGEMAP_SCAN of %s does not get beyond 0x%x".formatted(pagemap.name(), from));
+    }
+    return walked;
   }
 
   private int call(long start, long end, long returned) throws ErrnoException {

@@ -116,6 +116,31 @@ public final class Userfaultfd implements AutoCloseable {
   }
 
   /**
+   * Ends the registration of a range of whose pages many may be write-protected, and wakes whoever
+   * waits there. Protection is lifted before, piece by piece: the end of a registration lifts it,
+   * too, but nobody in the process can have a page fault meanwhile (0.8 s for 1 GiB of protected 4
+   * KiB pages were seen).
+   *
+   * @param stepBytes of a piece, whole pages of the memory
+   * @return false if a part of it is not mapped, or the process is gone
+   */
+  public boolean endRegistration(long address, long lengthBytes, long stepBytes) {
+    for (long at = 0; at < lengthBytes; at += stepBytes) {
+      // What this can't do is done by what follows.
+      UffdResult _ = writeProtect(address + at, Math.min(stepBytes, lengthBytes - at), 0);
+    }
+    boolean ended = true;
+    try {
+      unregister(address, lengthBytes);
+    } catch (IOException e) {
+      ended = false;
+    }
+    // The kernel wakes those who wait for missing pages, and nobody else (Linux 6.18).
+    UffdResult _ = wake(address, lengthBytes);
+    return ended;
+  }
+
+  /**
    * Reports no more faults of a range, and lifts its write protection; whoever waits for a missing
    * page goes on with a zero page. Where only {@link RegisterMode#WP} was registered nobody is
    * woken (Linux 6.18): {@link #wake} has to follow.

@@ -218,7 +218,8 @@ public final class BackgroundSave implements Save {
       opened = true;
       inode = out.identity().inode();
       try (SnapshotStart start = SnapshotStart.of(guest, target, out);
-          CopyBuffer buffer = new CopyBuffer(bufferBytes)) {
+          CopyBuffer buffer = new CopyBuffer(bufferBytes);
+          EarlyWriteBack _ = EarlyWriteBack.of(out)) {
         return save(out, start, buffer);
       }
     }
@@ -356,6 +357,7 @@ public final class BackgroundSave implements Save {
         faults.hold();
         protectors.protect();
         safe = System.nanoTime();
+        guest.checkThere();
       } finally {
         guest.resume();
         pauseNanos = System.nanoTime() - asked;

@@ -209,6 +209,21 @@ public final class LocalTrackedGuest implements TrackedGuest {
   public void registered() {}
 
   @Override
+  public void endRegistration() {
+    for (MemoryRange range : ranges) {
+      boolean _ =
+          userfaultfd()
+              .endRegistration(
+                  range.start(),
+                  range.lengthBytes(),
+                  range.block().hostPageSize().offsetOf(Protectors.SLICE_PAGES));
+    }
+  }
+
+  @Override
+  public void checkThere() {}
+
+  @Override
   public void pause() {}
 
   @Override

@@ -14,8 +14,9 @@ import java.util.concurrent.atomic.AtomicReference;
 import org.jspecify.annotations.Nullable;
 
 /**
- * The threads that put the protection up while the guest stands still: one for each processor, made
- * and waiting before the guest is paused, so that the pause is the kernel's work and nothing else.
+ * The threads that put the protection up while the guest stands still: one for each processor, the
+ * caller among them, and the others made and waiting before the guest is paused, so that the pause
+ * is the kernel's work and nothing else.
  *
  * <p>Memory is dealt out in slices. In private memory the page map tells which pages hold anything:
  * only those are protected, and only those will be read; all others are zero at this moment, and
@@ -23,7 +24,9 @@ import org.jspecify.annotations.Nullable;
  * case.
  */
 final class Protectors implements AutoCloseable {
-  private static final long SLICE_BYTES = 32L << 20;
+  /** Of 4 KiB 32 MiB: each call ends with a flush that interrupts other processors. */
+  static final long SLICE_PAGES = 8192;
+
   private static final int MOST_THREADS = 16;
   private static final long GAP_BYTES = 128 << 10;
 
@@ -42,6 +45,7 @@ final class Protectors implements AutoCloseable {
   private final CountDownLatch done;
   private final List<Thread> threads = new ArrayList<>();
   private final List<PagemapScan> scans = new ArrayList<>();
+  private final @Nullable PagemapScan callersScan;
   private volatile boolean given;
 
   /**
@@ -66,8 +70,9 @@ final class Protectors implements AutoCloseable {
     this.populated = populated;
     this.gapBytes = protectsMissing ? GAP_BYTES : 0;
     for (MemoryRange range : protection.ranges()) {
-      for (long at = range.start(); at < range.end(); at += SLICE_BYTES) {
-        slices.add(new Slice(range, at, Math.min(at + SLICE_BYTES, range.end())));
+      long sliceBytes = range.block().hostPageSize().offsetOf(SLICE_PAGES);
+      for (long at = range.start(); at < range.end(); at += sliceBytes) {
+        slices.add(new Slice(range, at, Math.min(at + sliceBytes, range.end())));
       }
     }
     int count =
@@ -75,17 +80,13 @@ final class Protectors implements AutoCloseable {
             Runtime.getRuntime().availableProcessors(),
             1,
             Math.min(MOST_THREADS, Math.max(1, slices.size())));
-    ready = new CountDownLatch(count);
-    done = new CountDownLatch(count);
+    ready = new CountDownLatch(count - 1);
+    done = new CountDownLatch(count - 1);
     try {
-      for (int i = 0; i < count; i++) {
-        PagemapScan scan = null;
-        if (pagemapOf.isPresent()) {
-          scan = PagemapScan.open(pagemapOf.getAsInt());
-          scans.add(scan);
-        }
-        PagemapScan own = scan;
-        threads.add(Thread.ofPlatform().name("protect-" + i).daemon().start(() -> run(own)));
+      callersScan = newScan(pagemapOf);
+      for (int i = 1; i < count; i++) {
+        PagemapScan scan = newScan(pagemapOf);
+        threads.add(Thread.ofPlatform().name("protect-" + i).daemon().start(() -> run(scan)));
       }
     } catch (IOException | RuntimeException e) {
       close();
@@ -93,13 +94,23 @@ final class Protectors implements AutoCloseable {
     }
   }
 
-  /** How many work at the same time. */
-  int threads() {
-    return threads.size();
+  private @Nullable PagemapScan newScan(OptionalInt pagemapOf) throws IOException {
+    if (pagemapOf.isEmpty()) {
+      return null;
+    }
+    PagemapScan scan = PagemapScan.open(pagemapOf.getAsInt());
+    scans.add(scan);
+    return scan;
   }
 
-  /** Returns when all threads wait for the moment. */
+  /** How many work at the same time. */
+  int threads() {
+    return threads.size() + 1;
+  }
+
+  /** Returns when all other threads wait for the moment; for the thread that will protect. */
   void awaitReady() throws IOException {
+    Userfaultfd.prepareThread();
     await(ready);
   }
 
@@ -107,6 +118,7 @@ final class Protectors implements AutoCloseable {
   void protect() throws IOException {
     given = true;
     begin.countDown();
+    work(callersScan);
     await(done);
     IOException failed = failure.get();
     if (failed != null) {
@@ -122,9 +134,18 @@ final class Protectors implements AutoCloseable {
         ready.countDown();
       }
       await(begin);
-      if (!given) {
-        return;
+      if (given) {
+        work(scan);
       }
+    } catch (IOException e) {
+      failure.compareAndSet(null, e);
+    } finally {
+      done.countDown();
+    }
+  }
+
+  private void work(@Nullable PagemapScan scan) {
+    try {
       int next = nextSlice.getAndIncrement();
       while (next < slices.size() && failure.get() == null) {
         protect(slices.get(next), scan);
@@ -134,8 +155,6 @@ final class Protectors implements AutoCloseable {
       failure.compareAndSet(null, e);
     } catch (RuntimeException | Error e) {
       failure.compareAndSet(null, new IOException("internal error: " + e, e));
-    } finally {
-      done.countDown();
     }
   }
 

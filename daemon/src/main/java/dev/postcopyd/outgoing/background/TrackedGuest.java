@@ -73,6 +73,20 @@ public interface TrackedGuest {
    */
   void registered() throws IOException;
 
+  /**
+   * Ends the registration of all of its memory, wherever that is by now, and with it all
+   * protection; whoever waits goes on. What is gone is no trouble.
+   */
+  void endRegistration();
+
+  /**
+   * Whether its memory was there until now: of a process that is gone the page map says that it
+   * holds nothing.
+   *
+   * @throws IOException if it is gone
+   */
+  void checkThere() throws IOException;
+
   /** The guest stands still when this returns. */
   void pause() throws IOException;
 

@@ -159,16 +159,9 @@ final class WriteProtection {
    * on. A range that is gone is no trouble.
    */
   synchronized void takeDown() {
-    for (MemoryRange range : ranges.subList(0, registered)) {
-      try {
-        guest.userfaultfd().unregister(range.start(), range.lengthBytes());
-      } catch (IOException e) {
-        // Unmapped, or the process is gone: nobody waits there. Where a part is left it is lifted.
-        UffdResult _ = guest.userfaultfd().writeProtect(range.start(), range.lengthBytes(), 0);
-      }
-      // The kernel wakes those who wait for missing pages, and nobody else (Linux 6.18).
-      UffdResult _ = guest.userfaultfd().wake(range.start(), range.lengthBytes());
+    if (registered > 0) {
+      guest.endRegistration();
+      registered = 0;
     }
-    registered = 0;
   }
 }

@@ -7,7 +7,9 @@ import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.posix.PagemapScan;
 import dev.postcopyd.postcopy.FaultSink;
 import java.io.IOException;
+import java.util.HashSet;
 import java.util.OptionalInt;
+import java.util.Set;
 import java.util.concurrent.atomic.LongAdder;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -29,7 +31,17 @@ public final class WriteTracking implements FaultSink {
   private static final Logger log = LoggerFactory.getLogger(WriteTracking.class);
 
   private final Incremental incremental;
+  private static final String NOT_BY_ITSELF =
+      "the latest was written to a target that is no file by itself";
+
+  private static final String CANNOT_SHARE =
+      "the file system can't share blocks of files (reflink): XFS, btrfs and others can";
+
   private final LongAdder writes = new LongAdder();
+
+  /** Devices whose file systems can't share blocks, as was seen. */
+  private final Set<Long> unsharable = new HashSet<>();
+
   private @Nullable Held held;
   private @Nullable Written written;
   private String reason = "there is none before it";
@@ -92,18 +104,28 @@ public final class WriteTracking implements FaultSink {
           earlier.close();
         }
         end(String.valueOf(e.getMessage()));
-        return full(null);
+        return full(obstacle, target, out);
       }
       earlier.close();
       end(obstacle);
     }
-    return full(obstacle);
+    return full(obstacle, target, out);
   }
 
-  private SnapshotStart full(@Nullable String obstacle) {
+  /** Tracked only where the next one could begin with this one. */
+  private SnapshotStart full(@Nullable String obstacle, SaveTarget target, NativeFile out)
+      throws IOException {
     String why = obstacle == null ? reason : obstacle;
     log.info("full snapshot reason=\"{}\"", why);
-    return SnapshotStart.full(why, obstacle == null);
+    if (obstacle != null) {
+      return SnapshotStart.full(why, false);
+    }
+    boolean beside = target.beside().isPresent();
+    boolean keeps = beside && !unsharable.contains(out.identity().device());
+    if (!keeps) {
+      reason = beside ? CANNOT_SHARE : NOT_BY_ITSELF;
+    }
+    return SnapshotStart.full(why, keeps);
   }
 
   private NativeFile open(TrackedGuest guest, SaveTarget target) throws IOException {
@@ -130,6 +152,7 @@ public final class WriteTracking implements FaultSink {
     if (incremental == Incremental.COPY) {
       return false;
     }
+    boolean _ = unsharable.add(out.identity().device());
     throw new IOException(
         "the file system can't share blocks of "
             + earlier.name()
@@ -173,11 +196,7 @@ public final class WriteTracking implements FaultSink {
       return;
     }
     try {
-      SaveTarget.Beside file =
-          target
-              .beside()
-              .orElseThrow(() ->
-                  new IOException("the latest was written to a target that is no file by itself"));
+      SaveTarget.Beside file = target.beside().orElseThrow(() -> new IOException(NOT_BY_ITSELF));
       try (NativeFile opened = file.opener().open(file.path(), NativeFile.Mode.READ)) {
         FileStatus status = FileStatus.of(opened.fd(), opened.name());
         if (status.identity().inode() != inode) {

@@ -19,6 +19,8 @@ import dev.postcopyd.uffd.abi.UapiConstants;
  */
 public final class HandedOverMemory {
   /** An address of ours that is never mapped: the lowest page. */
+  private static final long LIFTED_PAGES = 8192;
+
   private static final long UNREADABLE = 0;
 
   private static final long SMALL_PAGE = 4096;
@@ -250,17 +252,21 @@ public final class HandedOverMemory {
     };
   }
 
-  /** Ends the registration of all of it: what is missing then reads as zero. */
+  /**
+   * Ends the registration of all of it, wherever it is now: what is missing then reads as zero,
+   * what was protected can be written to, and whoever waits goes on.
+   *
+   * @return false if a part of it could not be unregistered
+   */
   public boolean unregister() {
+    boolean all = true;
     for (GuestSegments.Segment segment : segments.all()) {
-      try {
-        uffd.unregister(segment.start(), segment.end() - segment.start());
-        // An earlier daemon may have protected it, and of writers who wait the kernel wakes none.
-        wakeRange(segment.start(), segment.end());
-      } catch (java.io.IOException e) {
-        return false;
-      }
+      all &=
+          uffd.endRegistration(
+              segment.start(),
+              segment.end() - segment.start(),
+              segment.block().hostPageSize().offsetOf(LIFTED_PAGES));
     }
-    return true;
+    return all;
   }
 }

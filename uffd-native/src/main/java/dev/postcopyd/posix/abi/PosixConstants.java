@@ -80,6 +80,9 @@ public final class PosixConstants {
   public static final int MFD_HUGETLB = 0x4;
   public static final int MFD_HUGE_SHIFT = 26;
 
+  // linux/fs.h
+  public static final int SYNC_FILE_RANGE_WRITE = 2;
+
   // linux/falloc.h
   public static final int FALLOC_FL_KEEP_SIZE = 0x01;
   public static final int FALLOC_FL_PUNCH_HOLE = 0x02;

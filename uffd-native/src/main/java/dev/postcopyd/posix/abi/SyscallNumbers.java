@@ -45,6 +45,7 @@ public final class SyscallNumbers {
   public static final int SYS_UNLINKAT = pick(263, 35);
   public static final int SYS_FCHMODAT = pick(268, 53);
   public static final int SYS_PPOLL = pick(271, 73);
+  public static final int SYS_SYNC_FILE_RANGE = pick(277, 84);
   public static final int SYS_FALLOCATE = pick(285, 47);
   public static final int SYS_ACCEPT4 = pick(288, 242);
   public static final int SYS_EVENTFD2 = pick(290, 19);
