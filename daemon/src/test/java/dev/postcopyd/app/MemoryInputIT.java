@@ -68,7 +68,8 @@ class MemoryInputIT {
   void stop() throws Exception {
     if (daemon.status().wireName().equals("failed")) {
       long endNanos = System.nanoTime() + 5_000_000_000L;
-      while (openDescriptors() > descriptorsBefore && System.nanoTime() < endNanos) {
+      while ((openDescriptors() > descriptorsBefore || daemon.guest().isPresent())
+          && System.nanoTime() < endNanos) {
         Thread.sleep(10);
       }
       assertThat(openDescriptors()).isLessThanOrEqualTo(descriptorsBefore);

@@ -181,6 +181,8 @@ class UffdPageServerIT {
       guests().execute("migrate-incoming", Map.of("uri", uri));
       serve();
       guests().awaitMigration("postcopy-active");
+      // Before that the source would go on with its guest.
+      source().awaitMigration("postcopy-active");
       guests().execute("migrate-pause");
       guests().awaitMigration("postcopy-paused");
       source().awaitMigration("postcopy-paused");
