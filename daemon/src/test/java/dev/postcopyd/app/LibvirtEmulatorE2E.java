@@ -17,7 +17,6 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
-import org.junit.jupiter.api.condition.EnabledIfSystemProperty;
 
 /**
  * {@code virsh restore} and {@code virsh start} of domains whose emulator is postcopyd-qemu, with
@@ -182,7 +181,6 @@ class LibvirtEmulatorE2E {
   }
 
   @Test
-  @EnabledIfSystemProperty(named = "postcopyd.soak", matches = "\\d+")
   void parallelChannelsPastThePageCache() throws Exception {
     String _ = libvirt.virsh("restore", booted.toString());
     beginAgent();

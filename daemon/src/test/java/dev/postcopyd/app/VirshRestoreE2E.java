@@ -18,7 +18,6 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
-import org.junit.jupiter.api.condition.EnabledIfSystemProperty;
 
 /** {@code postcopyd virsh-restore}, the packaged program, with a real libvirt. */
 @Timeout(240)
@@ -248,7 +247,6 @@ class VirshRestoreE2E {
   }
 
   @Test
-  @EnabledIfSystemProperty(named = "postcopyd.soak", matches = "\\d+")
   void parallelChannelsPastThePageCache() throws Exception {
     String _ = libvirt.virsh("restore", booted.toString());
     String _ =
