@@ -278,8 +278,22 @@ static void say_progress(void) {
     fflush(stdout);
 }
 
+// Obeys the lines that have come as a whole, and moves the rest to the front; answers its length.
+static size_t obey_lines(char *lines, size_t length, uint64_t *since) {
+    char *line = lines, *newline;
+    while ((newline = memchr(line, '\n', length - (size_t)(line - lines))) != NULL) {
+        *newline = '\0';
+        obey_line(line, since);
+        line = newline + 1;
+    }
+    size_t left = length - (size_t)(line - lines);
+    memmove(lines, line, left);
+    // Nothing that long is ever said.
+    return left < MAX_LINE ? left : 0;
+}
+
 static void obey_handler(uint64_t deadline) {
-    static char line[MAX_LINE];
+    static char lines[MAX_LINE];
     size_t length = 0;
     uint64_t since = 0;
     while (!ending && nanos() < deadline) {
@@ -298,17 +312,11 @@ static void obey_handler(uint64_t deadline) {
         if (!(fds[0].revents & ~POLLOUT)) {
             continue;
         }
-        ssize_t count = recv(connection, line + length, 1, 0);
+        ssize_t count = recv(connection, lines + length, MAX_LINE - length, 0);
         if (count <= 0) {
             break;
         }
-        if (line[length] == '\n') {
-            line[length] = '\0';
-            length = 0;
-            obey_line(line, &since);
-        } else if (length < MAX_LINE - 2) {
-            length++;
-        }
+        length = obey_lines(lines, length + (size_t)count, &since);
     }
     // A handler that is gone resumes nobody.
     resume(&since);

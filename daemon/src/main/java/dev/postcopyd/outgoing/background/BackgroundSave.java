@@ -6,6 +6,7 @@ import dev.postcopyd.outgoing.SaveDoor;
 import dev.postcopyd.outgoing.SaveState;
 import dev.postcopyd.outgoing.SaveTarget;
 import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.posix.TimeSlice;
 import dev.postcopyd.postcopy.ClaimBitmap;
 import dev.postcopyd.snapshot.MappedRamWriter;
 import dev.postcopyd.uffd.UffdFeature;
@@ -348,6 +349,7 @@ public final class BackgroundSave implements Save {
         new Protectors(protection, pending, pagemapOf, protectsMissing, populated)) {
       protectors.awaitReady();
       check();
+      boolean _ = TimeSlice.shorten();
       long asked = System.nanoTime();
       long still = asked;
       long safe = asked;
@@ -361,6 +363,7 @@ public final class BackgroundSave implements Save {
       } finally {
         guest.resume();
         pauseNanos = System.nanoTime() - asked;
+        TimeSlice.restore();
       }
       log.info(
           "snapshot taken downtime-us={} stopping-us={} protecting-us={} threads={}"

@@ -1,6 +1,7 @@
 package dev.postcopyd.outgoing.background;
 
 import dev.postcopyd.posix.PagemapScan;
+import dev.postcopyd.posix.TimeSlice;
 import dev.postcopyd.postcopy.ClaimBitmap;
 import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
@@ -130,6 +131,7 @@ final class Protectors implements AutoCloseable {
     try {
       try {
         Userfaultfd.prepareThread();
+        boolean _ = TimeSlice.shorten();
       } finally {
         ready.countDown();
       }

@@ -129,5 +129,10 @@ public final class PosixConstants {
   public static final int TCP_USER_TIMEOUT = 18;
   public static final int TCP_NOTSENT_LOWAT = 25;
 
+  // linux/sched.h, linux/sched/types.h
+  public static final int SCHED_NORMAL = 0;
+  public static final int SCHED_BATCH = 3;
+  public static final int SCHED_ATTR_SIZE_VER0 = 48;
+
   private PosixConstants() {}
 }

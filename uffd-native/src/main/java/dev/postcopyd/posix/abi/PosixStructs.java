@@ -73,5 +73,10 @@ public final class PosixStructs {
   public static final int TIMESPEC_TV_SEC = 0;
   public static final int TIMESPEC_TV_NSEC = 8;
 
+  // struct sched_attr, linux/sched/types.h
+  public static final int SCHED_ATTR_SIZE = 0; // __u32
+  public static final int SCHED_ATTR_SCHED_POLICY = 4; // __u32
+  public static final int SCHED_ATTR_SCHED_RUNTIME = 24; // __u64, ns
+
   private PosixStructs() {}
 }

@@ -51,6 +51,8 @@ public final class SyscallNumbers {
   public static final int SYS_EVENTFD2 = pick(290, 19);
   public static final int SYS_PWRITEV = pick(296, 70);
   public static final int SYS_PROCESS_VM_READV = pick(310, 270);
+  public static final int SYS_SCHED_SETATTR = pick(314, 274);
+  public static final int SYS_SCHED_GETATTR = pick(315, 275);
   public static final int SYS_MEMFD_CREATE = pick(319, 279);
   public static final int SYS_USERFAULTFD = pick(323, 282);
   public static final int SYS_STATX = pick(332, 291);

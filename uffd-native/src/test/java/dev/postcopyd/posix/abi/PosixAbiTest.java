@@ -36,6 +36,8 @@ class PosixAbiTest {
       #include <linux/falloc.h>
       #include <linux/fs.h>
       #include <linux/memfd.h>
+      #include <linux/sched.h>
+      #include <linux/sched/types.h>
       #include <asm/unistd.h>
       #ifndef SCM_RIGHTS /* an enumerator, by the standard */
       #define SCM_RIGHTS SCM_RIGHTS
@@ -59,6 +61,8 @@ class PosixAbiTest {
       #include <linux/in6.h>
       #include <linux/memfd.h>
       #include <linux/mman.h>
+      #include <linux/sched.h>
+      #include <linux/sched/types.h>
       #include <linux/stat.h>
       #include <linux/tcp.h>
       #include <linux/time_types.h>
@@ -107,6 +111,7 @@ class PosixAbiTest {
           Map.entry("SOCKADDR_IN", "sockaddr_in"),
           Map.entry("SOCKADDR_IN6", "sockaddr_in6"),
           Map.entry("POLLFD", "pollfd"),
+          Map.entry("SCHED_ATTR", "sched_attr"),
           Map.entry("TIMESPEC", "timespec"));
 
   @TempDir Path directory;
