@@ -235,7 +235,7 @@ final class HandedOverSaving implements TrackedGuest {
   }
 
   @Override
-  public void registered() throws IOException {
+  public void checkRegistered() throws IOException {
     if (!hasFiles()) {
       checkProcess();
     }

@@ -1,6 +1,5 @@
 package dev.postcopyd.postcopy;
 
-import dev.postcopyd.posix.TimeSlice;
 import java.io.IOException;
 import java.util.concurrent.CountDownLatch;
 import java.util.function.Consumer;
@@ -71,8 +70,6 @@ public final class FaultThread implements AutoCloseable {
   private void run() {
     try {
       try {
-        // A vCPU waits, and should not for whoever loads what nobody waits for.
-        boolean _ = TimeSlice.shorten();
         preparation.run();
       } finally {
         prepared.countDown();

@@ -1,7 +1,6 @@
 package dev.postcopyd.posix;
 
 import static dev.postcopyd.posix.abi.PosixConstants.AT_FDCWD;
-import static dev.postcopyd.posix.abi.PosixConstants.FICLONE;
 import static dev.postcopyd.posix.abi.PosixConstants.LOCK_EX;
 import static dev.postcopyd.posix.abi.PosixConstants.LOCK_NB;
 import static dev.postcopyd.posix.abi.PosixConstants.MFD_CLOEXEC;
@@ -21,7 +20,6 @@ import static dev.postcopyd.posix.abi.PosixStructs.IOVEC_SIZEOF;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FLOCK;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FSYNC;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_FTRUNCATE;
-import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_IOCTL;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_MEMFD_CREATE;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_OPENAT;
 import static dev.postcopyd.posix.abi.SyscallNumbers.SYS_PREAD64;
@@ -329,27 +327,6 @@ public final class NativeFile implements AutoCloseable {
       answer = Libc.syscall(SYS_FLOCK, fd(), LOCK_EX | LOCK_NB);
     } while (answer == -Errno.EINTR);
     return answer != -Errno.EAGAIN;
-  }
-
-  /**
-   * Makes the contents those of another file, with which it shares them on the disk until either is
-   * written to (FICLONE).
-   *
-   * @return false, and nothing has changed, if the file system can't: it has no such thing, or the
-   *     two are not on the same one
-   */
-  public boolean tryShareContentsOf(NativeFile other) throws IOException {
-    long answer;
-    do {
-      answer = Libc.syscall(SYS_IOCTL, fd(), FICLONE, other.fd());
-    } while (answer == -Errno.EINTR);
-    return switch ((int) -answer) {
-      case Errno.EOPNOTSUPP, Errno.EXDEV, Errno.EINVAL, Errno.ENOTTY -> false;
-      default -> {
-        ErrnoException.check(answer, "ioctl(FICLONE) of " + other.name(), name);
-        yield true;
-      }
-    };
   }
 
   /** Sets the length; a longer file reads zeros where it grew. */

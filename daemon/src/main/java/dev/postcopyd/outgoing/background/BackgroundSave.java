@@ -257,8 +257,8 @@ public final class BackgroundSave implements Save {
         guest.begin(faults, new LossObserver(pending, this::fail));
         if (!start.isIncremental()) {
           protection.register();
+          guest.checkRegistered();
         }
-        guest.registered();
         check();
         takeMoment(pending, protection, faults, start.populated());
         faults.open(scan);
@@ -274,6 +274,10 @@ public final class BackgroundSave implements Save {
         // Whether all of it was where it was said to be.
         guest.enter();
         guest.leave();
+        if (start.isIncremental()) {
+          // Not sooner: that it is registered is known, and while this is looked at the disk works.
+          guest.checkRegistered();
+        }
         keeps = start.keeps();
       } catch (IOException | RuntimeException | Error e) {
         if (!(e instanceof CopyBuffer.AbortedException)) {

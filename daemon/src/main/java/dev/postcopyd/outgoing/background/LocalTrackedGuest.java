@@ -206,7 +206,7 @@ public final class LocalTrackedGuest implements TrackedGuest {
   }
 
   @Override
-  public void registered() {}
+  public void checkRegistered() {}
 
   @Override
   public void endRegistration() {

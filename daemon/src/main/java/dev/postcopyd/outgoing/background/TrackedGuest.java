@@ -66,12 +66,12 @@ public interface TrackedGuest {
   GuestReader newReader();
 
   /**
-   * Its memory is registered for write protection; the last that is heard before {@link #pause}, so
-   * what takes its time is done here.
+   * Looks whether its memory is registered for write protection and protection lasts: for some
+   * guests as long as it takes to go through all their page tables, so never while one is paused.
    *
    * @throws IOException if there can be no snapshot, saying why
    */
-  void registered() throws IOException;
+  void checkRegistered() throws IOException;
 
   /**
    * Ends the registration of all of its memory, wherever that is by now, and with it all

@@ -5,6 +5,7 @@ import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.posix.FileStatus;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.posix.PagemapScan;
+import dev.postcopyd.posix.SharedBlocks;
 import dev.postcopyd.postcopy.FaultSink;
 import java.io.IOException;
 import java.util.HashSet;
@@ -146,7 +147,8 @@ public final class WriteTracking implements FaultSink {
   }
 
   private boolean share(NativeFile out, NativeFile earlier) throws IOException {
-    if (out.tryShareContentsOf(earlier)) {
+    if (SharedBlocks.tryCopy(earlier, out)) {
+      boolean _ = SharedBlocks.tryKeepTogether(out);
       return true;
     }
     if (incremental == Incremental.COPY) {

@@ -6,6 +6,7 @@ import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.posix.EventFd;
 import dev.postcopyd.posix.Poll;
 import dev.postcopyd.posix.StreamEnd;
+import dev.postcopyd.posix.TimeSlice;
 import dev.postcopyd.postcopy.FaultSink;
 import dev.postcopyd.postcopy.FaultSource;
 import dev.postcopyd.uffd.UffdEventBuffer;
@@ -101,6 +102,8 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
   @Override
   public void serve(FaultSink first) throws IOException {
     servingThread = Thread.currentThread();
+    // A vCPU waits, and should not for whoever loads what nobody waits for.
+    boolean _ = TimeSlice.shorten();
     FaultSink sink = first;
     try {
       while (!stopped) {

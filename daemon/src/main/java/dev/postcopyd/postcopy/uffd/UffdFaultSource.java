@@ -4,6 +4,7 @@ import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.EventFd;
 import dev.postcopyd.posix.Poll;
+import dev.postcopyd.posix.TimeSlice;
 import dev.postcopyd.postcopy.FaultSink;
 import dev.postcopyd.postcopy.FaultSource;
 import dev.postcopyd.uffd.UffdEventBuffer;
@@ -61,6 +62,8 @@ public final class UffdFaultSource implements FaultSource, PendingEvents, AutoCl
   @Override
   public void serve(FaultSink sink) throws IOException {
     servingThread = Thread.currentThread();
+    // A vCPU waits, and should not for whoever loads what nobody waits for.
+    boolean _ = TimeSlice.shorten();
     try {
       // The loop is entered once and stays in the code that it is entered with: what it calls is
       // compiled anew while it runs, so all the work is in there.

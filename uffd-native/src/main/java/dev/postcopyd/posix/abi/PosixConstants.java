@@ -46,6 +46,9 @@ public final class PosixConstants {
   // linux/fs.h
   public static final int BLKGETSIZE64 = 0x80081272;
   public static final int FICLONE = 0x40049409;
+  public static final int FS_IOC_FSGETXATTR = 0x801c581f;
+  public static final int FS_IOC_FSSETXATTR = 0x401c5820;
+  public static final int FS_XFLAG_COWEXTSIZE = 0x10000;
 
   // asm-generic/mman-common.h, asm-generic/mman.h, linux/mman.h
   public static final int PROT_NONE = 0;

@@ -73,6 +73,11 @@ public final class PosixStructs {
   public static final int TIMESPEC_TV_SEC = 0;
   public static final int TIMESPEC_TV_NSEC = 8;
 
+  // struct fsxattr, linux/fs.h
+  public static final int FSXATTR_SIZEOF = 28;
+  public static final int FSXATTR_FSX_XFLAGS = 0; // __u32
+  public static final int FSXATTR_FSX_COWEXTSIZE = 16; // __u32
+
   // struct sched_attr, linux/sched/types.h
   public static final int SCHED_ATTR_SIZE = 0; // __u32
   public static final int SCHED_ATTR_SCHED_POLICY = 4; // __u32

@@ -111,6 +111,7 @@ class PosixAbiTest {
           Map.entry("SOCKADDR_IN", "sockaddr_in"),
           Map.entry("SOCKADDR_IN6", "sockaddr_in6"),
           Map.entry("POLLFD", "pollfd"),
+          Map.entry("FSXATTR", "fsxattr"),
           Map.entry("SCHED_ATTR", "sched_attr"),
           Map.entry("TIMESPEC", "timespec"));
 
