@@ -255,9 +255,8 @@ public final class BackgroundSave implements Save {
     try {
       try {
         guest.begin(faults, new LossObserver(pending, this::fail));
-        if (!start.isIncremental()) {
-          protection.register();
-        }
+        // Again where it is registered already: other memory may have been mapped in its place.
+        protection.register();
         guest.registered();
         check();
         takeMoment(pending, protection, faults, start.populated());

@@ -179,7 +179,8 @@ class IncrementalSaveIT {
       put(page, 8, page + 1);
     }
     Path before = where.resolve("0");
-    assertThat(saved(of, before).reason()).contains("there is none before it");
+    assertThat(saved(of, before).reason())
+        .contains("postcopyd has made none before it since it was started");
     assertHoldsMemory(before);
     Random random = new Random(1);
     for (int generation = 1; generation < 6; generation++) {
