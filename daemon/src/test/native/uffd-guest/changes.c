@@ -13,22 +13,22 @@
 uint64_t forks_done, remaps_done, unmaps_done;
 
 // The child checks everything, as it was when it was forked; what its parent then does is none of its business.
-static _Noreturn void check_as_child(void) {
+static _Noreturn void check_as_child(void (*check)(void)) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     wrong_pages = 0;
     sigbus_count = 0;
-    verify_everything();
+    check();
     _exit(verdict());
 }
 
-void fork_guest(void) {
+void fork_guest(void (*check)(void)) {
     fflush(NULL);
     pid_t child = fork();
     if (child < 0) {
         die("fork");
     }
     if (child == 0) {
-        check_as_child();
+        check_as_child(check);
     }
     int status;
     while (waitpid(child, &status, 0) != child) {
@@ -58,6 +58,16 @@ static bool is_unmapped(const struct region *r, unsigned piece) {
     return r->state[piece * r->piece_bytes / r->page_bytes] & PAGE_UNMAPPED;
 }
 
+static void move_piece(struct region *r, unsigned piece, char *to) {
+    uint64_t length = bytes_of_piece(r, piece);
+    char *moved = mremap(r->pieces[piece], length, length, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+    if (moved == MAP_FAILED) {
+        die("mremap");
+    }
+    r->pieces[piece] = moved;
+    remaps_done++;
+}
+
 // To an address that the kernel picks, with a hole on either side, so that neighbours do not grow together again.
 void remap_piece(struct region *r, unsigned piece) {
     uint64_t length = bytes_of_piece(r, piece);
@@ -70,13 +80,23 @@ void remap_piece(struct region *r, unsigned piece) {
     if (room == MAP_FAILED) {
         die("mmap");
     }
-    char *to = (char *)(((uintptr_t)room + HUGE_PAGE) / HUGE_PAGE * HUGE_PAGE);
-    char *moved = mremap(r->pieces[piece], length, length, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-    if (moved == MAP_FAILED) {
-        die("mremap");
+    move_piece(r, piece, (char *)(((uintptr_t)room + HUGE_PAGE) / HUGE_PAGE * HUGE_PAGE));
+}
+
+// Each to where the other was.
+void swap_pieces(struct region *r, unsigned one, unsigned other) {
+    char *here = r->pieces[one], *there = r->pieces[other];
+    remap_piece(r, one);
+    move_piece(r, other, here);
+    move_piece(r, one, there);
+}
+
+// Other memory in the place of a piece of private memory: zeros.
+void map_piece_anew(struct region *r, unsigned piece) {
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    if (mmap(r->pieces[piece], bytes_of_piece(r, piece), PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) {
+        die("mmap");
     }
-    r->pieces[piece] = moved;
-    remaps_done++;
 }
 
 void unmap_piece(struct region *r, unsigned piece) {
@@ -94,7 +114,7 @@ void unmap_piece(struct region *r, unsigned piece) {
 void change_mappings(void) {
     uint64_t random = options.seed + 4711;
     for (int i = 0; i < options.forks; i++) {
-        fork_guest();
+        fork_guest(verify_everything);
     }
     for (int i = 0; i < options.remaps; i++) {
         remap_piece(&regions[i % region_count], next_random(&random) % PIECES);

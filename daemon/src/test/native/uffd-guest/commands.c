@@ -58,7 +58,7 @@ static bool obey(const char *line) {
     }
     if (strcmp(command, "fork") == 0) {
         uint64_t wrong = wrong_pages + sigbus_count;
-        fork_guest();
+        fork_guest(verify_everything);
         puts(wrong == wrong_pages + sigbus_count ? "right" : "wrong");
     } else if (strcmp(command, "verify") == 0 || strcmp(command, "verify-touched") == 0) {
         strcmp(command, "verify") == 0 ? verify_everything() : verify_touched();

@@ -215,9 +215,11 @@ int verdict(void);
 extern _Atomic uint64_t wrong_pages, sigbus_count, verified_pages, removed_pages, removes, writes;
 
 // changes.c
-void fork_guest(void);
+void fork_guest(void (*check)(void));
 void remap_piece(struct region *r, unsigned piece);
 void unmap_piece(struct region *r, unsigned piece);
+void swap_pieces(struct region *r, unsigned one, unsigned other);
+void map_piece_anew(struct region *r, unsigned piece);
 void change_mappings(void);
 extern uint64_t forks_done, remaps_done, unmaps_done;
 

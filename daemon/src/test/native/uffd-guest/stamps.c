@@ -82,6 +82,9 @@ static void *stamp(void *argument) {
         uint64_t global = (dice >> 8) % at_most(among, own) * threads + (uint64_t)s->index;
         uint64_t page;
         struct region *r = region_of(global, &page);
+        if (r->state[page] & PAGE_UNMAPPED) {
+            continue;
+        }
         uint64_t number = ++last_number;
         uint64_t at[3];
         places(r, at);
@@ -215,7 +218,11 @@ static void give_back(void) {
     for (int i = 0; i < 64; i++) {
         uint64_t global = next_random(&random) % pages, page;
         struct region *r = region_of(global, &page);
-        uint64_t count = at_most(1 + next_random(&random) % 8, r->pages - page);
+        if (r->state[page] & PAGE_UNMAPPED) {
+            continue;
+        }
+        uint64_t in_piece = r->piece_bytes / r->page_bytes;
+        uint64_t count = at_most(at_most(1 + next_random(&random) % 8, r->pages - page), in_piece - page % in_piece);
         if (madvise(page_at(r, page), count * r->page_bytes,
                     r->backing == MEMFD ? MADV_REMOVE : MADV_DONTNEED) != 0) {
             die("madvise");
@@ -231,12 +238,56 @@ static void give_back(void) {
     let_threads_go_on();
 }
 
+enum { MOVED = 0, UNMAPPED = 5, MAPPED_ANEW = 6, SWAPPED = 8 };
+
+// Pieces of the first region, while nobody writes. What is no longer mapped, or other memory, is zero for whoever looks.
+static void change_piece(char how) {
+    struct region *r = &regions[0];
+    stop_threads();
+    switch (how) {
+        case 'm': remap_piece(r, MOVED); break;
+        case 's': swap_pieces(r, SWAPPED, SWAPPED + 1); break;
+        default: {
+            unsigned piece = how == 'u' ? UNMAPPED : MAPPED_ANEW;
+            how == 'u' ? unmap_piece(r, piece) : map_piece_anew(r, piece);
+            uint64_t in_piece = r->piece_bytes / r->page_bytes;
+            for (uint64_t k = 0; k < in_piece; k++) {
+                noted[piece * in_piece + k] = GIVEN_BACK;
+            }
+        }
+    }
+    let_threads_go_on();
+}
+
+static void check_all(const uint64_t *numbers);
+
+static void check_and_write(void) {
+    check_all(noted);
+    for (uint64_t global = 0; global < total_pages(); global++) {
+        uint64_t page;
+        const struct region *r = region_of(global, &page);
+        if (!(r->state[page] & PAGE_UNMAPPED)) {
+            *word(r, page, 0) = GIVEN_BACK;
+        }
+    }
+}
+
+// A child checks all and writes to all, which its parent does not see.
+static void fork_child(void) {
+    stop_threads();
+    fork_guest(check_and_write);
+    let_threads_go_on();
+}
+
 // One page of a hundred, while nobody else writes.
 static void write_some(void) {
     stop_threads();
     for (uint64_t global = 0; global < total_pages(); global += 100) {
         uint64_t page, at[3], number = ++last_number;
         struct region *r = region_of(global, &page);
+        if (r->state[page] & PAGE_UNMAPPED) {
+            continue;
+        }
         places(r, at);
         for (int i = 0; i < 3; i++) {
             *word(r, page, at[i]) = number;
@@ -248,8 +299,9 @@ static void write_some(void) {
 
 static bool stdin_at_end;
 
-// A line on standard input asks how far they are; one with a g gives pages back before, one with a w writes to one page
-// of a hundred, one with a q ends it all.
+// A line on standard input asks how far they are; one with a g gives pages back before, one with an m moves a piece of
+// memory, with an s makes two of them change places, with a u unmaps one, with an n maps other memory in the place of
+// one; one with an f forks a child, with a w writes to one page of a hundred, one with a q ends it all.
 static void say_progress(void) {
     char line[100];
     if (read(STDIN_FILENO, line, sizeof line) <= 0) {
@@ -262,10 +314,10 @@ static void say_progress(void) {
     }
     if (line[0] == 'g') {
         give_back();
-    } else if (line[0] == 'm') {
-        stop_threads();
-        remap_piece(&regions[0], 0);
-        let_threads_go_on();
+    } else if (line[0] == 'f') {
+        fork_child();
+    } else if (line[0] != '\0' && strchr("msun", line[0]) != NULL) {
+        change_piece(line[0]);
     } else if (line[0] == 'w') {
         write_some();
     }
@@ -331,6 +383,9 @@ static void obey_handler(uint64_t deadline) {
 static bool holds(const struct region *r, uint64_t page, uint64_t number) {
     char why[200];
     uint64_t at[3];
+    if (r->state[page] & PAGE_UNMAPPED) {
+        return true;
+    }
     places(r, at);
     for (int i = 0; number != 0 && i < 3; i++) {
         uint64_t is = *word(r, page, at[i]);

@@ -60,6 +60,7 @@ public final class LocalMigrations implements Loader.StateListener, Save.Listene
   private volatile boolean savesRunningGuest;
   private volatile SnapshotOptions snapshots = SnapshotOptions.DEFAULT;
   private volatile @Nullable TrackedMemory tracked;
+  private boolean over;
   private final AutomaticRecovery automatic;
 
   /** A load that an earlier daemon has begun, until it goes on. */
@@ -193,8 +194,11 @@ public final class LocalMigrations implements Loader.StateListener, Save.Listene
    * @param background whether the guest goes on meanwhile, and what is saved is what it has now
    * @throws QmpException with QEMU's words where QEMU refuses too
    */
-  void startSave(SaveTarget target, boolean background) throws QmpException {
+  synchronized void startSave(SaveTarget target, boolean background) throws QmpException {
     try {
+      if (over) {
+        throw new QmpException("the daemon is shutting down");
+      }
       Save next = newSave(target, background);
       savesRunningGuest = background;
       if (!background) {
@@ -486,8 +490,14 @@ public final class LocalMigrations implements Loader.StateListener, Save.Listene
         : MigrationViews.of(saved);
   }
 
-  /** Cancels a save and waits a while for its end; the loader is closed by its owner. */
+  /**
+   * Cancels a save and waits a while for its end; none begins from now on. The loader is closed by
+   * its owner.
+   */
   public void close() {
+    synchronized (this) {
+      over = true;
+    }
     Save saving = save;
     if (saving != null) {
       saving.cancel();

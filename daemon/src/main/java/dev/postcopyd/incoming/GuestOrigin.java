@@ -9,6 +9,7 @@ import java.util.Optional;
 /**
  * Where the pages of one handed-over guest come from. All methods but the last four and {@link
  * #ram} are called on the thread of the load's steps; owns what it opens, until {@link #close}.
+ * What has to do with a connection is for a source, and nothing to others.
  */
 interface GuestOrigin {
   /** As messages name it. */
@@ -41,10 +42,10 @@ interface GuestOrigin {
   void loaded();
 
   /** The connection to a source is lost. */
-  void pause();
+  default void pause() {}
 
   /** Goes on with another one. */
-  void recover();
+  default void recover() {}
 
   /** Ends all threads that bring in pages; nothing is served any more by it when this returns. */
   void stop();
@@ -53,14 +54,18 @@ interface GuestOrigin {
   void close();
 
   /** The load is given up: whoever waits for a source returns. */
-  void interrupt();
+  default void interrupt() {}
 
   /** The last user of something that others use, too, has gone. */
   void letGo();
 
   /** Cuts the connection to a source; false if there is none. */
-  boolean cut();
+  default boolean cut() {
+    return false;
+  }
 
   /** A source will come to this address to go on. */
-  void expectRecovery(String uri, Optional<TlsCredentials> tls) throws IOException;
+  default void expectRecovery(String uri, Optional<TlsCredentials> tls) throws IOException {
+    throw new IOException("only what a migration source sends is recovered");
+  }
 }

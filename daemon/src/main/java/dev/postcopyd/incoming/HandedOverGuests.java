@@ -338,25 +338,16 @@ public final class HandedOverGuests
       VmmConversation.resumeLeft(restored.guest().connection(), restored.guest().record());
       status.changed(restored.guest().id(), LoadStatus.SETUP);
       Optional<ServedSnapshot> snapshot = restored.snapshot();
+      if (snapshot.isEmpty() && restored.guest().record().isCompleted()) {
+        start(member, new CompleteOrigin(restored.guest()), context.withoutWarmUp());
+        continue;
+      }
       if (snapshot.isEmpty()) {
         snapshot = currentForOneMore();
       }
       snapshot.ifPresentOrElse(
-          named -> start(member, named, context.withoutWarmUp()), () -> leaveAlone(member));
+          named -> start(member, named, context.withoutWarmUp()), member::watchWhileWaiting);
     }
-  }
-
-  /** A guest without a snapshot; one that has all its memory, from a source, may be protected. */
-  private static void leaveAlone(GuestMember member) {
-    if (member.guest.record().isCompleted()) {
-      try {
-        boolean _ = GuestRestoration.memoryOf(member.guest).unregister();
-        log.info("guest has all of its memory guest={}", member.guest.id());
-      } catch (IOException e) {
-        log.error("guest={} reason=\"{}\"", member.guest.id(), e.getMessage());
-      }
-    }
-    member.watchWhileWaiting();
   }
 
   @Override

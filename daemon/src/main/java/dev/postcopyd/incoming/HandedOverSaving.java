@@ -10,6 +10,8 @@ import dev.postcopyd.outgoing.background.TrackedGuest;
 import dev.postcopyd.outgoing.background.WriteTracking;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
+import dev.postcopyd.posix.Errno;
+import dev.postcopyd.posix.Ksm;
 import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.posix.ProcessMappings;
 import dev.postcopyd.posix.ProcessMemory;
@@ -235,8 +237,12 @@ final class HandedOverSaving implements TrackedGuest {
   }
 
   @Override
-  public void checkRegistered() throws IOException {
-    if (!hasFiles()) {
+  public void checkRegistered(boolean again) throws IOException {
+    for (MemoryRange range : ranges) {
+      checkMapped(range);
+    }
+    // Whose memory it is stays true; to look at it the kernel goes through all page tables.
+    if (!hasFiles() && !(again && !Ksm.isRunning())) {
       checkProcess();
     }
   }
@@ -256,6 +262,27 @@ final class HandedOverSaving implements TrackedGuest {
   @Override
   public void pause() throws IOException {
     conversation.pause(number, PATIENCE);
+  }
+
+  /** What is not registered now is not there: of a hole the page map says what it says of zeros. */
+  private void checkMapped(MemoryRange range) throws IOException {
+    int errno =
+        HandedOverMemory.checkRegistered(
+            memory.userfaultfd(),
+            range.start(),
+            range.lengthBytes(),
+            range.block().hostPageSize().bytes());
+    if (errno == Errno.ESRCH) {
+      checkThere();
+    }
+    if (errno != 0) {
+      throw new IOException(
+          "of the %d bytes at 0x%x of block %s not all are mapped there any more, and no event has"
+                  .formatted(range.lengthBytes(), range.start(), range.block().name())
+              + " told where they are: a VMM that unmaps or moves memory has to hand it over anew ("
+              + Errno.describe(errno)
+              + ")");
+    }
   }
 
   /**

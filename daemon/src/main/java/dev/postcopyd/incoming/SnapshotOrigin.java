@@ -8,12 +8,10 @@ import dev.postcopyd.postcopy.FaultOrder;
 import dev.postcopyd.postcopy.PostcopyEngine;
 import dev.postcopyd.postcopy.PostcopyPageHandler;
 import dev.postcopyd.snapshot.Snapshot;
-import dev.postcopyd.tls.TlsCredentials;
 import dev.postcopyd.workingset.WorkingSet;
 import dev.postcopyd.workingset.WorkingSetSession;
 import java.io.IOException;
 import java.util.List;
-import java.util.Optional;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
@@ -112,12 +110,6 @@ final class SnapshotOrigin implements GuestOrigin {
   }
 
   @Override
-  public void pause() {}
-
-  @Override
-  public void recover() {}
-
-  @Override
   public void stop() {
     EagerLoader eager = eagerLoader;
     eagerLoader = null;
@@ -154,20 +146,7 @@ final class SnapshotOrigin implements GuestOrigin {
   }
 
   @Override
-  public void interrupt() {}
-
-  @Override
   public void letGo() {
     releaser.accept(source);
-  }
-
-  @Override
-  public boolean cut() {
-    return false;
-  }
-
-  @Override
-  public void expectRecovery(String uri, Optional<TlsCredentials> tls) throws IOException {
-    throw new IOException("a snapshot is not recovered");
   }
 }

@@ -7,12 +7,7 @@ import dev.postcopyd.lab.ReservedHugePages;
 import dev.postcopyd.lab.UffdGuest;
 import dev.postcopyd.outgoing.background.Incremental;
 import dev.postcopyd.outgoing.background.SnapshotOptions;
-import dev.postcopyd.posix.NativeFile;
 import dev.postcopyd.qmp.codec.QmpJson;
-import dev.postcopyd.snapshot.Snapshot;
-import dev.postcopyd.snapshot.SnapshotOpener;
-import dev.postcopyd.snapshot.VmmState;
-import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -87,37 +82,6 @@ class BackgroundSnapshotIT {
     return guest;
   }
 
-  /** Ends it; answers what it says in the end. */
-  private static JsonNode last(UffdGuest guest) throws IOException {
-    guest.tell("q");
-    return guest.report();
-  }
-
-  private static byte[] stateIn(Path file) throws IOException {
-    try (Snapshot snapshot = SnapshotOpener.open(NativeFile.open(file, NativeFile.Mode.READ), 0)) {
-      return VmmState.of(snapshot.machineState().orElseThrow()).orElseThrow();
-    }
-  }
-
-  /** Loads a snapshot lazily into a guest that compares each page with what the first noted. */
-  private void assertConsistentCut(Path file, String region, String name) throws Exception {
-    Path state = Files.write(directory.resolve(name + ".state"), stateIn(file));
-    try (Served served = new Served(directory, name, file, "", SnapshotOptions.DEFAULT);
-        UffdGuest guest =
-            served.guest(
-                "--region",
-                region,
-                "--file",
-                ram.toString(),
-                "--expect-stamps",
-                state.toString())) {
-      JsonNode report = guest.report();
-      assertThat(report.path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
-      assertThat(report.path("verified-pages").asLong()).isPositive();
-      assertThat(guest.awaitExit()).as(guest.story()).isEqualTo(UffdGuest.RIGHT);
-    }
-  }
-
   @ParameterizedTest
   @CsvSource(
       delimiter = '|',
@@ -153,13 +117,10 @@ class BackgroundSnapshotIT {
         assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("completed");
         assertThat(end.path("downtime").asLong(-1)).isNotNegative();
         assertThat(end.path("ram").path("remaining").asLong(-1)).isZero();
-        assertConsistentCut(file, asLoaded, "check" + i);
+        SnapshotCut.assertConsistent(directory, file, ram, asLoaded);
         Files.delete(file);
       }
-      JsonNode report = last(guest);
-      assertThat(report.path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
-      assertThat(report.path("pauses").asInt()).isEqualTo(ROUNDS);
-      assertThat(guest.awaitExit()).as(guest.story()).isEqualTo(UffdGuest.RIGHT);
+      assertThat(SnapshotCut.assertRight(guest).path("pauses").asInt()).isEqualTo(ROUNDS);
     }
   }
 
@@ -170,8 +131,8 @@ class BackgroundSnapshotIT {
     try (UffdGuest guest = stamping(served, "size=32M", "--pause-us", "0")) {
       Path file = directory.resolve("snapshot");
       assertThat(served.snapshot(file).path("status").asString("")).isEqualTo("completed");
-      assertConsistentCut(file, "size=32M", "check");
-      assertThat(last(guest).path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
+      SnapshotCut.assertConsistent(directory, file, ram, "size=32M");
+      JsonNode _ = SnapshotCut.assertRight(guest);
     }
   }
 
@@ -187,21 +148,13 @@ class BackgroundSnapshotIT {
             "size=20M,ramblock=ram,offset=0")) {
       JsonNode end = served.snapshot(file);
       assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("completed");
-      Path state = Files.write(directory.resolve("state"), stateIn(file));
-      try (Served again = new Served(directory, "again", file, "", SnapshotOptions.DEFAULT);
-          UffdGuest other =
-              again.guest(
-                  "--region",
-                  "size=12M,ramblock=ram,offset=20M",
-                  "--region",
-                  "size=20M,ramblock=ram,offset=0",
-                  "--file",
-                  ram.toString(),
-                  "--expect-stamps",
-                  state.toString())) {
-        assertThat(other.report().path("wrong-pages").asLong(-1)).as(other.story()).isZero();
-      }
-      assertThat(last(guest).path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
+      SnapshotCut.assertConsistent(
+          directory,
+          file,
+          ram,
+          "size=12M,ramblock=ram,offset=20M",
+          "size=20M,ramblock=ram,offset=0");
+      JsonNode _ = SnapshotCut.assertRight(guest);
     }
   }
 
@@ -246,7 +199,8 @@ class BackgroundSnapshotIT {
       assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("failed");
       assertThat(end.path("error-desc").asString("")).contains(reason);
       assertNothingIsLeft();
-      assertThat(last(guest).path("writes").asLong()).isPositive();
+      guest.tell("q");
+      assertThat(guest.report().path("writes").asLong()).isPositive();
       assertThat(guest.awaitExit()).as(guest.story()).isEqualTo(UffdGuest.RIGHT);
     }
   }
@@ -273,8 +227,8 @@ class BackgroundSnapshotIT {
       Path file = directory.resolve("snapshot");
       JsonNode end = served.snapshot(file);
       assertThat(end.path("status").asString("")).as("%s", end).isEqualTo("completed");
-      assertConsistentCut(file, "size=32M", "check");
-      assertThat(last(guest).path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
+      SnapshotCut.assertConsistent(directory, file, ram, "size=32M");
+      JsonNode _ = SnapshotCut.assertRight(guest);
     }
   }
 
@@ -294,11 +248,7 @@ class BackgroundSnapshotIT {
           assertNothingIsLeft();
         }
       }
-      long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
-      while (!served.qmp.execute("__dev.postcopyd_query-guests", QmpJson.object()).isEmpty()) {
-        assertThat(System.nanoTime()).isLessThan(end);
-        TimeUnit.MILLISECONDS.sleep(10);
-      }
+      served.awaitGuests(0);
     }
   }
 
@@ -315,7 +265,7 @@ class BackgroundSnapshotIT {
         try (var left = Files.list(disk)) {
           assertThat(left).isEmpty();
         }
-        assertThat(last(guest).path("wrong-pages").asLong(-1)).as(guest.story()).isZero();
+        JsonNode _ = SnapshotCut.assertRight(guest);
       }
     } finally {
       run("umount", disk.toString());

@@ -45,15 +45,18 @@ final class HeldProgram implements AutoCloseable {
    */
   static HeldProgram start(Path directory, Path snapshot, String guestOptions, String... more)
       throws Exception {
+    List<String> arguments = new ArrayList<>(List.of("--incoming", "file:" + snapshot));
+    arguments.addAll(List.of(more));
+    return startWithout(directory, guestOptions, arguments.toArray(String[]::new));
+  }
+
+  /** The same without a snapshot: guests wait until something is named. */
+  static HeldProgram startWithout(Path directory, String guestOptions, String... more)
+      throws Exception {
     ProcessBuilder command = PackagedDaemon.command(directory);
     command
         .command()
-        .addAll(
-            List.of(
-                "--guest",
-                "uffd:" + directory.resolve("guests") + guestOptions,
-                "--incoming",
-                "file:" + snapshot));
+        .addAll(List.of("--guest", "uffd:" + directory.resolve("guests") + guestOptions));
     command.command().addAll(List.of(more));
     command.environment().put("TMPDIR", directory.toString());
     command.environment().remove("XDG_RUNTIME_DIR");
@@ -86,6 +89,12 @@ final class HeldProgram implements AutoCloseable {
 
   private Optional<ProcessHandle> child() {
     return holder.process().children().filter(ProcessHandle::isAlive).findFirst();
+  }
+
+  /** SIGSTOP: what guests ask for from now on waits for a successor. */
+  void stopProgram() throws Exception {
+    String pid = Long.toString(program().pid());
+    assertThat(new ProcessBuilder("kill", "-STOP", pid).inheritIO().start().waitFor()).isZero();
   }
 
   /** SIGKILL; comes back when its successor serves. */
@@ -128,6 +137,37 @@ final class HeldProgram implements AutoCloseable {
       JsonNode _ = client.execute("migrate-set-capabilities", arguments);
       JsonNode _ = client.execute("migrate", QmpJson.object().put("uri", "file:" + file));
     }
+  }
+
+  /** The same, and waits for its end. */
+  void snapshot(Path file) throws Exception {
+    save(file);
+    await(
+        "the snapshot has ended",
+        () -> {
+          try (QmpClient client = holder.connect()) {
+            String status = PackagedDaemon.status(client);
+            assertThat(status).as(log()).isIn("setup", "active", "completed");
+            return status.equals("completed");
+          }
+        });
+  }
+
+  /** Begins to receive the memory of a guest. */
+  void receive(String uri) throws IOException, InterruptedException, QmpException {
+    try (QmpClient client = holder.connect()) {
+      PackagedDaemon.enable(client, "postcopy-ram");
+      JsonNode _ = client.execute("migrate-incoming", QmpJson.object().put("uri", uri));
+    }
+  }
+
+  /** Waits until the load of the one guest is over, some time after its last page has come. */
+  void awaitLoaded() throws Exception {
+    awaitGuests(
+        "all has come",
+        guests ->
+            guests.size() == 1
+                && guests.getFirst().path("status").asString("").equals("completed"));
   }
 
   /** Waits until a list of guests is as wanted. */

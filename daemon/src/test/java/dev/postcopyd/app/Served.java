@@ -69,6 +69,14 @@ final class Served implements AutoCloseable {
     }
   }
 
+  void awaitGuests(int count) throws Exception {
+    long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
+    while (qmp.execute("__dev.postcopyd_query-guests").size() != count) {
+      assertThat(System.nanoTime()).isLessThan(end);
+      TimeUnit.MILLISECONDS.sleep(10);
+    }
+  }
+
   JsonNode awaitEnd() throws Exception {
     long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(120);
     JsonNode now = status();

@@ -112,17 +112,14 @@ class UffdDeathE2E {
                 "50")) {
       assertThat(guest.line()).isEqualTo("stamping");
       for (int kill = 0; kill < 3; kill++) {
-        program.awaitGuests(
-            "all has come", guests -> guests.size() == 1 && remaining(guests.getFirst()) == 0);
+        program.awaitLoaded();
         program.save(saved);
         TimeUnit.MILLISECONDS.sleep(3 + 15 * kill);
         program.killProgram();
         Files.deleteIfExists(saved);
       }
-      program.awaitGuests(
-          "all has come", guests -> guests.size() == 1 && remaining(guests.getFirst()) == 0);
-      program.save(saved);
-      program.awaitGuests("it is saved", _ -> Files.exists(saved));
+      program.awaitLoaded();
+      program.snapshot(saved);
       assertThat(
               new ProcessBuilder(
                       PackagedDaemon.home().resolve("bin/postcopyd").toString(),
@@ -160,13 +157,13 @@ class UffdDeathE2E {
       assertThat(guest.command("remove 0 2 4")).isEqualTo("4");
       assertThat(guest.command("write 0 6")).isEqualTo("done");
 
-      stop(program);
+      program.stopProgram();
       guest.tell("check 0 7");
       TimeUnit.MILLISECONDS.sleep(200);
       program.killProgram();
       assertThat(guest.line()).as("a fault").startsWith("right snapshot");
 
-      stop(program);
+      program.stopProgram();
       guest.tell("remove 0 8 4");
       TimeUnit.MILLISECONDS.sleep(200);
       program.killProgram();
@@ -180,11 +177,6 @@ class UffdDeathE2E {
       assertThat(guest.command("check 0 7")).startsWith("right zero");
       assertThat(guest.command("verify")).isEqualTo(PAGES + " right 0 wrong 0 sigbus");
     }
-  }
-
-  private static void stop(HeldProgram program) throws Exception {
-    String pid = Long.toString(program.program().pid());
-    assertThat(new ProcessBuilder("kill", "-STOP", pid).inheritIO().start().waitFor()).isZero();
   }
 
   /** Whoever kills the holder takes the safety net away, and not the memory. */

@@ -16,29 +16,32 @@ public final class LoopFileSystem implements AutoCloseable {
   }
 
   /**
-   * XFS, which lets files share their blocks. Where its tools are not installed, or there are no
-   * loop devices, the test is passed over; in CI the tools have to be there.
+   * One that lets files share their blocks. Where its tools are not installed, or there are no loop
+   * devices, the test is passed over; in CI the tools have to be there.
    *
+   * @param type {@code xfs} or {@code btrfs}
    * @param directory for the file and the mount point
    */
-  public static LoopFileSystem xfs(Path directory) throws IOException, InterruptedException {
-    requireTools();
-    Path image = directory.resolve("xfs.image");
-    Path path = Files.createDirectory(directory.resolve("xfs"));
+  public static LoopFileSystem of(String type, Path directory)
+      throws IOException, InterruptedException {
+    Path tool = Path.of("/usr/sbin/mkfs." + type);
+    requireTool(tool);
+    Path image = directory.resolve(type + ".image");
+    Path path = Files.createDirectory(directory.resolve(type));
     Assumptions.assumeTrue(
         run("truncate", "-s", "400M", image.toString())
-            && run("/usr/sbin/mkfs.xfs", "-q", image.toString())
-            && run("mount", "-o", "loop", image.toString(), path.toString()),
-        "XFS on a loop device");
+            && run(tool.toString(), "-q", image.toString())
+            && run("mount", "-t", type, "-o", "loop", image.toString(), path.toString()),
+        type + " on a loop device");
     return new LoopFileSystem(path);
   }
 
-  private static void requireTools() {
-    boolean there = Files.isExecutable(Path.of("/usr/sbin/mkfs.xfs"));
+  private static void requireTool(Path tool) {
+    boolean there = Files.isExecutable(tool);
     if (!there && Objects.equals(System.getenv("CI"), "true")) {
-      throw new AssertionError("CI lacks what this test needs: xfsprogs");
+      throw new AssertionError("CI lacks what this test needs: " + tool);
     }
-    Assumptions.assumeTrue(there, "this test needs xfsprogs");
+    Assumptions.assumeTrue(there, "this test needs " + tool);
   }
 
   private static boolean run(String... command) throws IOException, InterruptedException {

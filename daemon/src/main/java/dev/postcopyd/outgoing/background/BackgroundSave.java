@@ -255,10 +255,9 @@ public final class BackgroundSave implements Save {
     try {
       try {
         guest.begin(faults, new LossObserver(pending, this::fail));
-        if (!start.isIncremental()) {
-          protection.register();
-          guest.checkRegistered();
-        }
+        // Again where it is registered already: other memory may have been mapped in its place.
+        protection.register();
+        guest.checkRegistered(start.isIncremental());
         check();
         takeMoment(pending, protection, faults, start.populated());
         faults.open(scan);
@@ -274,10 +273,6 @@ public final class BackgroundSave implements Save {
         // Whether all of it was where it was said to be.
         guest.enter();
         guest.leave();
-        if (start.isIncremental()) {
-          // Not sooner: that it is registered is known, and while this is looked at the disk works.
-          guest.checkRegistered();
-        }
         keeps = start.keeps();
       } catch (IOException | RuntimeException | Error e) {
         if (!(e instanceof CopyBuffer.AbortedException)) {

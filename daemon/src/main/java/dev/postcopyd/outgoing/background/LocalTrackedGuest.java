@@ -206,7 +206,7 @@ public final class LocalTrackedGuest implements TrackedGuest {
   }
 
   @Override
-  public void checkRegistered() {}
+  public void checkRegistered(boolean again) {}
 
   @Override
   public void endRegistration() {

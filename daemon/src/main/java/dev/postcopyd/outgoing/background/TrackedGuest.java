@@ -66,12 +66,13 @@ public interface TrackedGuest {
   GuestReader newReader();
 
   /**
-   * Looks whether its memory is registered for write protection and protection lasts: for some
-   * guests as long as it takes to go through all their page tables, so never while one is paused.
+   * Its memory is registered for write protection; the last that is heard before {@link #pause}, so
+   * what takes its time is done here.
    *
+   * @param again whether an earlier snapshot has heard it, too, and nothing was unregistered since
    * @throws IOException if there can be no snapshot, saying why
    */
-  void checkRegistered() throws IOException;
+  void checkRegistered(boolean again) throws IOException;
 
   /**
    * Ends the registration of all of its memory, wherever that is by now, and with it all

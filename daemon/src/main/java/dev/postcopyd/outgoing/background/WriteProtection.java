@@ -24,7 +24,7 @@ final class WriteProtection {
   private final TrackedGuest guest;
   private final List<MemoryRange> ranges;
   private final MemoryRange[][] byBlock;
-  private int registered;
+  private boolean registered;
   private final LongAdder protectedBytes = new LongAdder();
 
   WriteProtection(TrackedGuest guest) {
@@ -55,7 +55,8 @@ final class WriteProtection {
   }
 
   /**
-   * Registers all memory; nothing is protected yet.
+   * Registers all memory. What is registered already stays protected as it is; what is not is
+   * protected nowhere yet.
    *
    * @throws IOException if a part of it can't be; nothing is registered then
    */
@@ -63,7 +64,7 @@ final class WriteProtection {
     try {
       for (MemoryRange range : ranges) {
         registerOne(range);
-        registered++;
+        registered = true;
       }
     } catch (IOException e) {
       takeDown();
@@ -71,9 +72,20 @@ final class WriteProtection {
     }
   }
 
-  /** All memory is registered already, and protected as an earlier snapshot has left it. */
+  /** Memory is registered already, and protected as an earlier snapshot has left it. */
   void adopt() {
-    registered = ranges.size();
+    registered = true;
+  }
+
+  /** Whether the guest has its memory where it had it when this was made. */
+  boolean isInPlace() {
+    try {
+      guest.enter();
+      guest.leave();
+      return true;
+    } catch (IOException e) {
+      return false;
+    }
   }
 
   private void registerOne(MemoryRange range) throws IOException {
@@ -159,9 +171,9 @@ final class WriteProtection {
    * on. A range that is gone is no trouble.
    */
   synchronized void takeDown() {
-    if (registered > 0) {
+    if (registered) {
       guest.endRegistration();
-      registered = 0;
+      registered = false;
     }
   }
 }

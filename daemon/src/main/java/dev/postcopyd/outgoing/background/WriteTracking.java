@@ -35,6 +35,8 @@ public final class WriteTracking implements FaultSink {
   private static final String NOT_BY_ITSELF =
       "the latest was written to a target that is no file by itself";
 
+  private static final String MOVED = "the VMM has unmapped or moved memory since the latest";
+
   private static final String CANNOT_SHARE =
       "the file system can't share blocks of files (reflink): XFS, btrfs and others can";
 
@@ -45,7 +47,7 @@ public final class WriteTracking implements FaultSink {
 
   private @Nullable Held held;
   private @Nullable Written written;
-  private String reason = "there is none before it";
+  private String reason = "postcopyd has made none before it since it was started";
   private volatile @Nullable WriteProtection faulting;
   private volatile @Nullable String lost;
 
@@ -138,7 +140,7 @@ public final class WriteTracking implements FaultSink {
           failure == null ? "the latest snapshot did not come to its end" : failure);
     }
     if (!of.protection.ranges().equals(guest.ranges()) || !of.layout.equals(guest.fileLayout())) {
-      throw new IOException("the VMM has unmapped or moved memory since the latest");
+      throw new IOException(MOVED);
     }
     if (target.beside().isEmpty()) {
       throw new IOException("its target is not a file by itself that it can be put beside");
@@ -249,13 +251,22 @@ public final class WriteTracking implements FaultSink {
     if (protection == null) {
       return;
     }
+    String trouble = null;
     try {
       writes.increment();
       protection.lift(protection.rangeOf(block, pageIndex), pageIndex, 1);
     } catch (IOException | RuntimeException e) {
+      trouble = "writes could not be tracked: " + e.getMessage();
+    }
+    // Else it was some other page that was lifted, or none.
+    if (!protection.isInPlace()) {
+      trouble = MOVED;
+    }
+    if (trouble != null) {
       // Nobody may wait for ever.
-      log.warn("writes can't be tracked any more: {}", e.getMessage());
-      lost = "writes could not be tracked: " + e.getMessage();
+      log.warn("writes can't be tracked any more reason=\"{}\"", trouble);
+      lost = trouble;
+      faulting = null;
       protection.takeDown();
     }
   }

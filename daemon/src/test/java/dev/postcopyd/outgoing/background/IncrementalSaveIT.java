@@ -41,6 +41,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /**
  * Snapshots that are made from the one before, of the daemon's own memory over a real userfaultfd.
@@ -177,7 +179,8 @@ class IncrementalSaveIT {
       put(page, 8, page + 1);
     }
     Path before = where.resolve("0");
-    assertThat(saved(of, before).reason()).contains("there is none before it");
+    assertThat(saved(of, before).reason())
+        .contains("postcopyd has made none before it since it was started");
     assertHoldsMemory(before);
     Random random = new Random(1);
     for (int generation = 1; generation < 6; generation++) {
@@ -212,10 +215,11 @@ class IncrementalSaveIT {
     assertGenerations(newGuest(copies), directory);
   }
 
-  @Test
-  void generationsByReflink() throws Exception {
+  @ParameterizedTest
+  @ValueSource(strings = {"xfs", "btrfs"})
+  void generationsByReflink(String fileSystem) throws Exception {
     WriteTracking tracking = new WriteTracking(Incremental.REFLINK);
-    try (LoopFileSystem disk = LoopFileSystem.xfs(directory)) {
+    try (LoopFileSystem disk = LoopFileSystem.of(fileSystem, directory)) {
       assertGenerations(newGuest(tracking), disk.path());
     } finally {
       tracking.end("the test has ended");
