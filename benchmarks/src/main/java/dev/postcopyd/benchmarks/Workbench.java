@@ -28,7 +28,8 @@ record Workbench(
   static final long GIB = 1L << 30;
 
   private static final List<String> C_PROGRAMS =
-      List.of("client", "handler", "source", "prepare", "uffd-handler", "drain", "saver");
+      List.of(
+          "client", "handler", "source", "prepare", "uffd-handler", "drain", "saver", "rewrite");
 
   static Workbench prepare(Path root, int rounds, boolean quick, @Nullable String only)
       throws IOException {
