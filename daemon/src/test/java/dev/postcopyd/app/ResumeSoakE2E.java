@@ -212,7 +212,7 @@ class ResumeSoakE2E {
           KILLS.addAndGet(way.kills());
           RECOVERIES.addAndGet(
               Collections.frequency(qemu.qmp().migrationStatuses(), "postcopy-recover"));
-          if (story(qemu).contains("main loop waits for memory")) {
+          if (story(qemu).contains("through the session of the daemon that has ended")) {
             RESCUES.incrementAndGet();
           }
           qemu.quit();
