@@ -16,12 +16,16 @@ import dev.postcopyd.qmp.message.QmpException;
 import dev.postcopyd.qmp.schema.MigrateIncomingArguments;
 import dev.postcopyd.qmp.schema.MigrationCapability;
 import dev.postcopyd.qmp.schema.MigrationCapabilityStatus;
+import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.source.SourceAddress;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collections;
+import java.util.EnumSet;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
@@ -42,6 +46,19 @@ final class LoadAtStart {
 
   private static final long LATER_LOOK_MILLIS = 1_000;
   private static final Duration RELEASE_PATIENCE = Duration.ofMillis(500);
+  private static final Duration PAUSED_PATIENCE = Duration.ofMillis(500);
+
+  /** A recovery that does not succeed within this waits for something else than QEMU. */
+  private static final Duration RECOVERY_PATIENCE = Duration.ofSeconds(2);
+
+  private static final long RECOVERY_STEP_MILLIS = 5;
+
+  private static final Set<MigrationStatus> RECOVERING =
+      Collections.unmodifiableSet(
+          EnumSet.of(
+              MigrationStatus.POSTCOPY_PAUSED,
+              MigrationStatus.POSTCOPY_RECOVER_SETUP,
+              MigrationStatus.POSTCOPY_RECOVER));
 
   private final DaemonConfig config;
   private final GuestParts guest;
@@ -167,95 +184,137 @@ final class LoadAtStart {
   void whenThereIsQemu(QemuMonitor qemu, MonitorProxy proxy, Consumer<String> fatalError) {
     Optional<String> begun =
         guest.trace().flatMap(PausedLoadFile::find).map(LoadTrace.Trace::snapshotUri);
+    Optional<String> uri = config.incoming().or(() -> begun);
     Thread.ofPlatform()
         .name("incoming")
         .daemon()
         .start(() -> {
-          if (awaitQemu(qemu, proxy, begun)) {
-            config.incoming().or(() -> begun).ifPresent(uri -> loadInto(proxy, uri, fatalError));
+          try {
+            if (awaitQemu(qemu, proxy, begun.isPresent() ? uri : Optional.empty())
+                && uri.isPresent()) {
+              loadInto(proxy, uri.get(), begun.isPresent());
+            }
+          } catch (QmpException e) {
+            log.error("load failed uri={} reason=\"{}\"", uri.orElse(""), e.description());
+            if (config.incoming().isPresent() && config.exitOnError()) {
+              fatalError.accept("--incoming " + uri.orElse("") + ": " + e.description());
+            }
+          } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
           }
         });
   }
 
-  /** Returns whether there is a QEMU that is not being loaded already. */
-  private boolean awaitQemu(QemuMonitor qemu, MonitorProxy proxy, Optional<String> begun) {
-    boolean rescued = false;
+  /**
+   * Returns whether there is a QEMU that is not being loaded already.
+   *
+   * @param begun what an earlier daemon was loading, if it has noted that down
+   */
+  private boolean awaitQemu(QemuMonitor qemu, MonitorProxy proxy, Optional<String> begun)
+      throws InterruptedException {
+    boolean recovered = false;
     long pauseMillis = FIRST_LOOK_MILLIS;
     while (!qemu.isClosed()) {
-      try {
-        var _ = qemu.connected().get(pauseMillis, TimeUnit.MILLISECONDS);
-        return !rescued;
-      } catch (TimeoutException e) {
-        Optional<MonitorLifeline> line = qemu.lifeline().find();
-        if (line.isPresent()) {
-          try (MonitorLifeline found = line.get()) {
-            rescued |= free(qemu, proxy, found, begun);
-          }
-          pauseMillis = FIRST_LOOK_MILLIS;
-        } else {
-          pauseMillis = Math.min(2 * pauseMillis, LATER_LOOK_MILLIS);
+      if (isConnected(qemu, pauseMillis)) {
+        return !recovered;
+      }
+      Optional<MonitorLifeline> line = qemu.lifeline().find();
+      if (line.isPresent()) {
+        try (MonitorLifeline found = line.get()) {
+          recovered |= free(qemu, proxy, found, begun);
         }
-      } catch (InterruptedException e) {
-        Thread.currentThread().interrupt();
-        return false;
-      } catch (ExecutionException e) {
-        throw new IllegalStateException(e);
+        pauseMillis = FIRST_LOOK_MILLIS;
+      } else {
+        pauseMillis = Math.min(2 * pauseMillis, LATER_LOOK_MILLIS);
       }
     }
     return false;
   }
 
-  /**
-   * Makes QEMU let go of the session of a daemon that has ended. One that can't, because its main
-   * loop waits for memory, gets that first.
-   *
-   * @return whether a load has been begun for it
-   */
-  private boolean free(
-      QemuMonitor qemu, MonitorProxy proxy, MonitorLifeline line, Optional<String> begun) {
-    if (line.release(RELEASE_PATIENCE)) {
-      log.info("the session of an earlier daemon has been ended monitor={}", qemu.path());
+  private static boolean isConnected(QemuMonitor qemu, long limitMillis)
+      throws InterruptedException {
+    try {
+      var _ = qemu.connected().get(limitMillis, TimeUnit.MILLISECONDS);
+      return true;
+    } catch (TimeoutException e) {
       return false;
+    } catch (ExecutionException e) {
+      throw new IllegalStateException(e);
     }
-    if (begun.isEmpty()) {
-      log.error(
-          "QEMU waits for memory and nothing tells which snapshot it is from: start postcopyd with"
-              + " the --qmp socket of the daemon that has ended monitor={}",
-          qemu.path());
-    } else {
-      log.warn(
-          "QEMU's main loop waits for memory; it is recovered through the session of the daemon"
-              + " that has ended monitor={}",
-          qemu.path());
-      qemu.lifeline().use(line);
-      guest.selfTest().await();
-      try {
-        proxy.goOnWithoutAsking(begun.get());
-      } catch (QmpException e) {
-        log.error("recovery failed uri={} reason=\"{}\"", begun.get(), e.description());
-      }
-    }
-    while (!qemu.isClosed() && !line.release(RELEASE_PATIENCE)) {
-      log.debug("QEMU still waits monitor={}", qemu.path());
-    }
-    qemu.lifeline().use(null);
-    return begun.isPresent();
   }
 
-  private void loadInto(MonitorProxy qemu, String uri, Consumer<String> fatalError) {
-    boolean wanted = config.incoming().isPresent();
-    guest.warmUp();
+  /**
+   * Makes QEMU let go of the session of a daemon that has ended. If its load is paused, that goes
+   * on first: QEMU's main loop may wait for memory already, or begin to when the one session has
+   * ended and the next is not negotiated, and then nobody could tell it where that memory is.
+   *
+   * @return whether a load goes on
+   */
+  private boolean free(
+      QemuMonitor qemu, MonitorProxy proxy, MonitorLifeline line, Optional<String> begun)
+      throws InterruptedException {
+    boolean tried = false;
+    boolean goesOn = false;
     try {
-      if (!qemu.goOnWith(uri)) {
-        guest.trace().ifPresent(PausedLoadFile::remove);
-        if (wanted) {
-          qemu.loadAtOnce(uri);
+      while (!qemu.isClosed()) {
+        if (!tried && begun.isPresent() && line.isPaused(PAUSED_PATIENCE)) {
+          tried = true;
+          qemu.lifeline().use(line);
+          goesOn = goOn(proxy, begun.get());
+        }
+        if (goesOn) {
+          awaitRecovery();
+        }
+        if (line.release(RELEASE_PATIENCE)) {
+          log.info("the session of an earlier daemon has been ended monitor={}", qemu.path());
+          return goesOn;
+        }
+        if (!tried && begun.isEmpty()) {
+          tried = true;
+          log.error(
+              "QEMU waits for memory and nothing tells which snapshot it is from: start postcopyd"
+                  + " with the --qmp socket of the daemon that has ended monitor={}",
+              qemu.path());
         }
       }
+      return goesOn;
+    } finally {
+      qemu.lifeline().use(null);
+    }
+  }
+
+  /** Returns whether the load goes on; whoever has a session of its own will say why it doesn't. */
+  private boolean goOn(MonitorProxy proxy, String uri) {
+    log.info("recovered through the session of the daemon that has ended uri={}", uri);
+    guest.selfTest().hurry();
+    try {
+      proxy.goOnWithoutAsking(uri);
+      return true;
     } catch (QmpException e) {
-      log.error("load failed uri={} reason=\"{}\"", uri, e.description());
-      if (wanted && config.exitOnError()) {
-        fatalError.accept("--incoming " + uri + ": " + e.description());
+      log.warn("recovery is refused uri={} reason=\"{}\"", uri, e.description());
+      return false;
+    }
+  }
+
+  /** Returns when the load is served again, or is not going to be soon: clients want a session. */
+  private void awaitRecovery() throws InterruptedException {
+    long deadlineNanos = System.nanoTime() + RECOVERY_PATIENCE.toNanos();
+    while (RECOVERING.contains(migrations.status()) && System.nanoTime() < deadlineNanos) {
+      TimeUnit.MILLISECONDS.sleep(RECOVERY_STEP_MILLIS);
+    }
+  }
+
+  private void loadInto(MonitorProxy qemu, String uri, boolean noted) throws QmpException {
+    if (noted) {
+      // A guest stands still. Should the note not be true, the load itself waits for the test.
+      guest.selfTest().hurry();
+    } else {
+      guest.warmUp();
+    }
+    if (!qemu.goOnWith(uri, noted)) {
+      guest.trace().ifPresent(PausedLoadFile::remove);
+      if (config.incoming().isPresent()) {
+        qemu.loadAtOnce(uri);
       }
     }
   }

@@ -5,6 +5,7 @@ import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.Command;
 import dev.postcopyd.qmp.schema.QmpCommands;
 import java.util.Map;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
 import java.util.concurrent.TimeUnit;
 import tools.jackson.databind.JsonNode;
@@ -22,18 +23,32 @@ final class MonitorFigures {
 
   private final QemuMonitor monitor;
 
+  /** What QEMU has left without an answer for too long; asked again when that has come. */
+  private volatile CompletableFuture<JsonNode> overdue =
+      CompletableFuture.completedFuture(QmpJson.object());
+
   MonitorFigures(QemuMonitor monitor) {
     this.monitor = monitor;
   }
 
   /** Completes with the daemon's own answer to query-migrate, and what QEMU adds to it. */
   CompletionStage<JsonNode> addTo(ObjectNode own) {
+    if (!overdue.isDone()) {
+      return CompletableFuture.completedStage(own);
+    }
     String command = QmpCommands.QUERY_MIGRATE.name();
-    return monitor
-        .execute(new Command(null, command, QmpJson.object(), false))
+    CompletableFuture<JsonNode> answer =
+        monitor.execute(new Command(null, command, QmpJson.object(), false));
+    return answer
+        .copy()
         .completeOnTimeout(QmpJson.object(), PATIENCE_MILLIS, TimeUnit.MILLISECONDS)
         .exceptionally(_ -> QmpJson.object())
-        .thenApply(figures -> merge(own, figures));
+        .thenApply(figures -> {
+          if (!answer.isDone()) {
+            overdue = answer;
+          }
+          return merge(own, figures);
+        });
   }
 
   private static JsonNode merge(ObjectNode own, JsonNode qemu) {

@@ -15,8 +15,6 @@ import dev.postcopyd.qmp.schema.MigrationInfo;
 import dev.postcopyd.qmp.schema.MigrationStatus;
 import dev.postcopyd.qmp.schema.QmpCommands;
 import dev.postcopyd.qmp.schema.QmpEvents;
-import java.io.IOException;
-import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
 import org.jspecify.annotations.Nullable;
@@ -41,8 +39,6 @@ import tools.jackson.databind.node.ObjectNode;
 final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private static final Logger LOG = LoggerFactory.getLogger(MonitorMigrationCommands.class);
 
-  private static final Duration LOOK_PATIENCE = Duration.ofSeconds(10);
-
   /** How QEMU names the states of a postcopy. */
   private static final String POSTCOPY = "postcopy-";
 
@@ -52,6 +48,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
   private final MigrationSettings settings;
   private final ClientCapabilities capabilities;
   private final MigrationControl loads;
+  private final MonitorLook look;
   private final MonitorFigures figures;
   private final MonitorParameters parameters;
 
@@ -81,6 +78,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     this.settings = settings;
     this.capabilities = new ClientCapabilities(settings);
     this.loads = loads;
+    this.look = new MonitorLook(monitor);
     this.figures = new MonitorFigures(monitor);
     this.parameters = new MonitorParameters(settings);
   }
@@ -210,7 +208,7 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
 
   /** What {@code --incoming URI} means: both capabilities, and load. */
   void loadAtOnce(String uri, NamedDescriptors none) throws QmpException {
-    if (statusAtQemu().equals(MigrationStatus.COMPLETED.wireName())) {
+    if (look.status(false).equals(MigrationStatus.COMPLETED.wireName())) {
       LOG.info("nothing to load: QEMU has completed its migration uri={}", uri);
       return;
     }
@@ -218,9 +216,13 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     load(new MigrateIncomingArguments(uri, null, null), none);
   }
 
-  /** Goes on with a load that an earlier daemon has begun; false if QEMU is not in one. */
-  boolean goOnWith(String uri, NamedDescriptors none) throws QmpException {
-    if (!statusAtQemu().startsWith(POSTCOPY)) {
+  /**
+   * Goes on with a load that an earlier daemon has begun; false if QEMU is not in one.
+   *
+   * @param noted whether it is known that this QEMU was in one: then it need not be able to say so
+   */
+  boolean goOnWith(String uri, boolean noted, NamedDescriptors none) throws QmpException {
+    if (!look.status(noted).startsWith(POSTCOPY)) {
       return false;
     }
     goOnWithoutAsking(uri, none);
@@ -229,21 +231,15 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
 
   /** The same for a QEMU that is known to be in the middle of a load. */
   void goOnWithoutAsking(String uri, NamedDescriptors none) throws QmpException {
-    capabilities.accepted(ClientCapabilities.PAIR);
     ours = true;
     eventsOurs = true;
-    capabilities.loadBegins();
+    loadGoesOn();
     loads.resumeIncoming(new MigrateIncomingArguments(uri, null, null), settings.view(), none);
   }
 
-  /** Where QEMU's migration stands; by then its capabilities have been taken over, too. */
-  private String statusAtQemu() throws QmpException {
-    try {
-      JsonNode info = monitor.call(QmpCommands.QUERY_MIGRATE.name(), LOOK_PATIENCE);
-      return info.path("status").asString("");
-    } catch (IOException e) {
-      throw new QmpException(String.valueOf(e.getMessage()));
-    }
+  private void loadGoesOn() {
+    capabilities.accepted(ClientCapabilities.PAIR);
+    capabilities.loadBegins();
   }
 
   private void load(MigrateIncomingArguments arguments, NamedDescriptors descriptors)
@@ -350,9 +346,17 @@ final class MonitorMigrationCommands implements QemuMonitor.Listener {
     ours = ours && (isLoading() || hasFailed());
     var _ =
         query(QmpCommands.QUERY_MIGRATE_CAPABILITIES.name())
-            .thenAccept(capabilities::adopt)
+            .thenAccept(this::adoptCapabilities)
             .exceptionally(MonitorMigrationCommands::notAdopted);
     readParameters();
+  }
+
+  /** A QEMU that waits for memory may not say what it has before its load goes on. */
+  private void adoptCapabilities(JsonNode list) {
+    capabilities.adopt(list);
+    if (isLoading()) {
+      loadGoesOn();
+    }
   }
 
   /** Asks QEMU for the parameters that matter to the daemon's loads. */

@@ -61,11 +61,13 @@ public final class MonitorProxy {
   /**
    * Goes on with a load that an earlier daemon has begun; returns before that has come far.
    *
+   * @param noted whether that daemon has noted down that this QEMU was in one: then it need not be
+   *     able to say so
    * @return false if this QEMU is not in the middle of one
    */
-  public boolean goOnWith(String uri) throws QmpException {
+  public boolean goOnWith(String uri, boolean noted) throws QmpException {
     try (NamedDescriptors none = new NamedDescriptors()) {
-      return migrations.goOnWith(uri, none);
+      return migrations.goOnWith(uri, noted, none);
     }
   }
 

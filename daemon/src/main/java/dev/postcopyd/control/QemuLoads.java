@@ -1,6 +1,5 @@
 package dev.postcopyd.control;
 
-import dev.postcopyd.guest.PostcopyDestination.Terms;
 import dev.postcopyd.guest.QemuDestination;
 import dev.postcopyd.guest.QemuOptions;
 import dev.postcopyd.guest.QemuReadiness;
@@ -89,11 +88,6 @@ public record QemuLoads(
     return StreamMigration.begunBefore(order.uri(), order.location(), context(order, begun), begun);
   }
 
-  /** Other names are the command line's to say, as they were for the earlier daemon. */
-  private Terms named(Terms terms) {
-    return new Terms(terms.hostPageSizes(), options.names(), terms.preempt(), terms.extraBlocks());
-  }
-
   private static long offsetOf(LoadTrace.Trace begun) throws QmpException {
     return MigrationUri.parse(begun.snapshotUri()) instanceof FileMigrationAddress file
         ? file.offset()
@@ -110,7 +104,7 @@ public record QemuLoads(
             monitor,
             readiness,
             options.withExitOnError(order.exitOnError().orElse(false)),
-            begun.map(trace -> named(trace.terms()))),
+            begun.map(LoadTrace.Trace::terms)),
         handlers,
         warmUp,
         preemptWanted,

@@ -34,8 +34,9 @@ import tools.jackson.databind.JsonNode;
 public final class QemuDestination implements PostcopyDestination {
   private static final Logger LOG = LoggerFactory.getLogger(QemuDestination.class);
 
-  private static final Duration RECOVER_PATIENCE = Duration.ofSeconds(10);
-  private static final int RECOVER_PAUSE_MILLIS = 10;
+  /** A QEMU that has time answers within this. */
+  private static final Duration PROMPT = Duration.ofSeconds(1);
+
   private static final String MIGRATE_INCOMING = "migrate-incoming";
 
   /** What is known of a QEMU that has failed is known at once, or not at all. */
@@ -108,16 +109,27 @@ public final class QemuDestination implements PostcopyDestination {
 
   @Override
   public Terms prepare(Offer offer) throws IOException {
-    if (knownTerms.isPresent() && lifeline.line().isPresent()) {
-      return knownTerms.get();
+    Optional<Terms> known = knownTerms.map(terms -> as(terms, offer));
+    if (known.isPresent()) {
+      if (lifeline.line().isPresent()) {
+        return known.get();
+      }
+      // Before the questions: it goes to QEMU at once, and what follows them may wait behind them.
+      lifeline.keep();
     }
     QemuMonitor.Session session = session();
     QemuReadiness.Beginning begun = beginning == null ? readiness.take() : beginning;
     beginning = null;
+    if (known.isPresent() && session.oob() && !begun.questions().areAnswered(PROMPT)) {
+      LOG.warn("{} does not answer; it is recovered on the terms that it had before", name());
+      running = true;
+      return known.get();
+    }
     QemuMachine machine = begun.questions().await(calls);
     machine.check(offer, options.names());
     if (UNDER_WAY.contains(machine.migration())) {
       // To be recovered: whatever can be decided has been, when that load began.
+      running = true;
       return machine.terms(
           offer,
           options.names(),
@@ -149,6 +161,15 @@ public final class QemuDestination implements PostcopyDestination {
       invite();
     }
     return machine.terms(offer, options.names(), preempt);
+  }
+
+  /** Other names are the command line's to say, as they were for the earlier daemon. */
+  private Terms as(Terms terms, Offer offer) {
+    return new Terms(
+        terms.hostPageSizes(),
+        QemuMachine.renamed(offer, options.names()),
+        terms.preempt(),
+        terms.extraBlocks());
   }
 
   @Override
@@ -285,51 +306,11 @@ public final class QemuDestination implements PostcopyDestination {
     }
     running = true;
     Optional<MonitorLifeline> line = lifeline.line();
-    Path socket = nextSocket(line.isPresent() ? line.get().peer() : sessionWithOob().peer());
-    long deadlineNanos = System.nanoTime() + RECOVER_PATIENCE.toNanos();
-    while (true) {
-      try {
-        recoverAt("unix:" + socket, line);
-        listening = socket;
-        lifeline.keep();
-        return;
-      } catch (QmpException e) {
-        // QEMU learns of the lost connection when we do, but it may take a moment to act.
-        if (!e.description().contains("when postcopy is paused")
-            || System.nanoTime() > deadlineNanos) {
-          throw calls.refused("migrate-recover", e);
-        }
-      }
-      pause();
-    }
-  }
-
-  private QemuMonitor.Session sessionWithOob() throws IOException {
-    QemuMonitor.Session session = session();
-    if (!session.oob()) {
-      throw new IOException(
-          name() + " cannot be recovered: its monitor takes no out-of-band commands");
-    }
-    return session;
-  }
-
-  private void recoverAt(String uri, Optional<MonitorLifeline> line)
-      throws IOException, QmpException {
-    if (line.isPresent()) {
-      line.get().recover(uri, QemuCalls.PATIENCE);
-    } else {
-      JsonNode _ =
-          monitor.callOutOfBand(
-              "migrate-recover", QmpJson.object().put("uri", uri), QemuCalls.PATIENCE);
-    }
-  }
-
-  private static void pause() throws IOException {
-    try {
-      Thread.sleep(RECOVER_PAUSE_MILLIS);
-    } catch (InterruptedException e) {
-      throw QemuCalls.interrupted("migrate-recover", e);
-    }
+    QemuRecovery recovery = new QemuRecovery(calls, line);
+    Path socket = nextSocket(line.isPresent() ? line.get().peer() : recovery.session().peer());
+    recovery.waitAt("unix:" + socket);
+    listening = socket;
+    lifeline.keep();
   }
 
   // What happens.

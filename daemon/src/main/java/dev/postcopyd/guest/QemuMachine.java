@@ -3,11 +3,13 @@ package dev.postcopyd.guest;
 import dev.postcopyd.guest.PostcopyDestination.BlockInfo;
 import dev.postcopyd.guest.PostcopyDestination.Offer;
 import dev.postcopyd.guest.PostcopyDestination.Terms;
+import dev.postcopyd.monitor.MonitorCommands;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.qmp.codec.QmpJson;
 import dev.postcopyd.qmp.message.QmpErrorClass;
 import dev.postcopyd.qmp.message.QmpException;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
@@ -53,6 +55,12 @@ record QemuMachine(
 
     private static String stateOf(JsonNode answer) {
       return answer.path("status").asString("none");
+    }
+
+    /** Whether there are answers to all of them within this time. */
+    boolean areAnswered(Duration limit) throws IOException {
+      return MonitorCommands.isAnswered(
+          CompletableFuture.allOf(status, migration, capabilities, machine, blocks), limit);
     }
 
     /** Waits for the answers. */
@@ -154,14 +162,9 @@ record QemuMachine(
   /** What this QEMU asks of whoever offers the machine. */
   Terms terms(Offer offer, Map<String, String> names, boolean preempt) {
     Map<String, PageSize> pageSizes = new LinkedHashMap<>();
-    Map<String, String> renamed = new LinkedHashMap<>();
     Set<String> offered = new HashSet<>();
     for (BlockInfo block : offer.blocks()) {
-      String qemuName = names.getOrDefault(block.name(), block.name());
-      offered.add(qemuName);
-      if (!qemuName.equals(block.name())) {
-        renamed.put(block.name(), qemuName);
-      }
+      offered.add(names.getOrDefault(block.name(), block.name()));
     }
     for (QemuRamBlock block : blocks) {
       if (!block.hostPageSize().equals(PageSize.SIZE_4K)) {
@@ -170,6 +173,18 @@ record QemuMachine(
     }
     List<String> extra =
         blocks.stream().map(QemuRamBlock::name).filter(name -> !offered.contains(name)).toList();
-    return new Terms(pageSizes, renamed, preempt, extra);
+    return new Terms(pageSizes, renamed(offer, names), preempt, extra);
+  }
+
+  /** Those of the names that concern blocks which are offered, and are others. */
+  static Map<String, String> renamed(Offer offer, Map<String, String> names) {
+    Map<String, String> renamed = new LinkedHashMap<>();
+    for (BlockInfo block : offer.blocks()) {
+      String qemuName = names.getOrDefault(block.name(), block.name());
+      if (!qemuName.equals(block.name())) {
+        renamed.put(block.name(), qemuName);
+      }
+    }
+    return renamed;
   }
 }

@@ -29,7 +29,7 @@ public interface LoadTrace {
    * What a fresh daemon has to know.
    *
    * @param snapshotUri the migration URI of the snapshot
-   * @param terms what the guest asked for; only page sizes and the second channel need be kept
+   * @param terms what the guest asked for; block names need not be kept
    * @param identity which file the guest depends on: another one at the same place would do harm
    */
   record Trace(String snapshotUri, PostcopyDestination.Terms terms, FileIdentity identity) {

@@ -28,6 +28,7 @@ import org.slf4j.LoggerFactory;
  * snapshot=file:/var/lib/vm.mr
  * preempt=on
  * page-size.pc.ram=2097152
+ * extra-block.vga.vram=
  * inode=1234
  * size=4294967296
  * mtime=1700000000000000000
@@ -41,6 +42,7 @@ public final class PausedLoadFile implements LoadTrace {
   private static final Logger log = LoggerFactory.getLogger(PausedLoadFile.class);
   private static final String HEAD = "postcopyd-load 2";
   private static final String PAGE_SIZE = "page-size.";
+  private static final String EXTRA_BLOCK = "extra-block.";
   private static final int MAX_BYTES = 64 << 10;
 
   private final Path path;
@@ -89,6 +91,7 @@ public final class PausedLoadFile implements LoadTrace {
         .terms()
         .hostPageSizes()
         .forEach((block, size) -> lines.add(PAGE_SIZE + escape(block) + "=" + size.bytes()));
+    trace.terms().extraBlocks().forEach(block -> lines.add(EXTRA_BLOCK + escape(block) + "="));
     lines.add("inode=" + trace.identity().inode());
     lines.add("size=" + trace.identity().sizeBytes());
     lines.add("mtime=" + trace.identity().mtimeNanos());
@@ -166,6 +169,7 @@ public final class PausedLoadFile implements LoadTrace {
     }
     Map<String, String> values = new HashMap<>();
     Map<String, PageSize> pageSizes = new HashMap<>();
+    List<String> extraBlocks = new ArrayList<>();
     for (String line : lines.subList(1, lines.size())) {
       int equals = line.indexOf('=');
       if (equals > 0) {
@@ -173,6 +177,8 @@ public final class PausedLoadFile implements LoadTrace {
         String value = unescape(line.substring(equals + 1));
         if (key.startsWith(PAGE_SIZE)) {
           pageSizes.put(key.substring(PAGE_SIZE.length()), PageSize.ofBytes(Long.parseLong(value)));
+        } else if (key.startsWith(EXTRA_BLOCK)) {
+          extraBlocks.add(key.substring(EXTRA_BLOCK.length()));
         } else {
           values.put(key, value);
         }
@@ -186,7 +192,7 @@ public final class PausedLoadFile implements LoadTrace {
     return Optional.of(
         new Trace(
             required(values, "snapshot"),
-            new Terms(pageSizes, Map.of(), required(values, "preempt").equals("on"), List.of()),
+            new Terms(pageSizes, Map.of(), required(values, "preempt").equals("on"), extraBlocks),
             new FileIdentity(
                 0,
                 Long.parseLong(required(values, "inode")),

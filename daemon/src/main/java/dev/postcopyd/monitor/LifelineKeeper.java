@@ -30,8 +30,10 @@ public final class LifelineKeeper implements QemuMonitor.Listener {
 
   /** From now on QEMU holds every session with it. */
   public void keep() {
-    wanted = true;
-    monitor.session().ifPresent(this::give);
+    if (!wanted) {
+      wanted = true;
+      monitor.session().ifPresent(this::give);
+    }
   }
 
   /** The guest needs nobody any more. */

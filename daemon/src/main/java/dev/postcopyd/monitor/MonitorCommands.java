@@ -61,30 +61,58 @@ public interface MonitorCommands {
     return await(execute(new Command(null, name, arguments, false), descriptor), name, limit);
   }
 
-  private JsonNode await(CompletableFuture<JsonNode> answer, String name, Duration limit)
+  /**
+   * Waits for the answer to a command that has been sent.
+   *
+   * @param answer may have a time limit of its own, which is told like this one
+   */
+  default JsonNode await(CompletableFuture<JsonNode> answer, String name, Duration limit)
       throws IOException, QmpException {
     try {
       return answer.get(limit.toNanos(), TimeUnit.NANOSECONDS);
     } catch (TimeoutException e) {
-      throw new IOException(
-          "QEMU has not answered "
-              + name
-              + " on its monitor at "
-              + path()
-              + " within "
-              + limit.toMillis()
-              + " ms",
-          e);
+      throw unanswered(name, limit, e);
     } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw new IOException("interrupted while waiting for " + name, e);
+      throw interrupted(name, e);
     } catch (ExecutionException e) {
       switch (e.getCause()) {
         case QmpException refusal -> throw refusal;
+        case TimeoutException late -> throw unanswered(name, limit, late);
         case IOException lost ->
             throw new MonitorUnavailableException(String.valueOf(lost.getMessage()));
         case null, default -> throw new IOException(name + ": " + e.getMessage(), e);
       }
+    }
+  }
+
+  private IOException unanswered(String name, Duration limit, TimeoutException e) {
+    return new IOException(
+        "QEMU has not answered "
+            + name
+            + " on its monitor at "
+            + path()
+            + " within "
+            + limit.toMillis()
+            + " ms",
+        e);
+  }
+
+  private static IOException interrupted(String name, InterruptedException e) {
+    Thread.currentThread().interrupt();
+    return new IOException("interrupted while waiting for " + name, e);
+  }
+
+  /** Waits until there is an answer, whichever; false if there is none in time. */
+  static boolean isAnswered(CompletableFuture<?> answer, Duration limit) throws IOException {
+    try {
+      Object _ = answer.handle((_, _) -> true).get(limit.toNanos(), TimeUnit.NANOSECONDS);
+      return true;
+    } catch (TimeoutException e) {
+      return false;
+    } catch (InterruptedException e) {
+      throw interrupted("QEMU", e);
+    } catch (ExecutionException e) {
+      throw new IllegalStateException(e);
     }
   }
 

@@ -169,9 +169,26 @@ public final class MonitorLifeline implements AutoCloseable {
    * @throws QmpException if it refuses
    * @throws IOException if it does not answer
    */
-  public synchronized void recover(String uri, Duration limit) throws IOException, QmpException {
+  public void recover(String uri, Duration limit) throws IOException, QmpException {
+    recover(QmpJson.object().put("uri", uri), limit);
+  }
+
+  /** Whether QEMU says, out of band, that it waits for the rest of its memory. */
+  public boolean isPaused(Duration limit) {
+    try {
+      recover(PausedPostcopy.question(), limit);
+    } catch (QmpException e) {
+      return PausedPostcopy.isConfirmedBy(e);
+    } catch (IOException e) {
+      LOG.debug("not known whether its migration is paused monitor={}", monitor, e);
+    }
+    return false;
+  }
+
+  private synchronized void recover(ObjectNode arguments, Duration limit)
+      throws IOException, QmpException {
     String id = "lifeline-recover-" + ++asked;
-    send(id, "exec-oob", "migrate-recover", QmpJson.object().put("uri", uri));
+    send(id, "exec-oob", PausedPostcopy.COMMAND, arguments);
     JsonNode answer =
         await(id, limit)
             .orElseThrow(() ->

@@ -113,10 +113,16 @@ class MonitorProxyE2E {
 
   private static RawClient negotiated(Path path) throws IOException {
     RawClient client = RawClient.connect(path);
-    assertThat(client.line()).contains("\"QMP\"");
+    assertThat(greeting(client)).contains("\"QMP\"");
     client.send("{\"execute\": \"qmp_capabilities\", \"arguments\": {\"enable\": [\"oob\"]}}");
     assertThat(client.line()).isEqualTo("{\"return\": {}}");
     return client;
+  }
+
+  /** A QEMU that has only just begun to listen may tell a client of RESUME before it greets it. */
+  private static String greeting(RawClient client) throws IOException {
+    String line = client.line();
+    return line.contains("\"RESUME\"") ? client.line() : line;
   }
 
   private static List<String> answers(Path path) throws IOException {
@@ -156,7 +162,7 @@ class MonitorProxyE2E {
     try (BareQemu direct = BareQemu.start(lab, other);
         RawClient toQemu = RawClient.connect(direct.monitor());
         RawClient toDaemon = RawClient.connect(socket)) {
-      assertThat(toDaemon.line()).isEqualTo(toQemu.line());
+      assertThat(toDaemon.line()).isEqualTo(greeting(toQemu));
     }
   }
 

@@ -38,7 +38,7 @@ class PausedLoadFileTest {
             Map.of("pc.ram", PageSize.SIZE_2M, "odd=%\nname", PageSize.SIZE_2M),
             Map.of(),
             true,
-            List.of());
+            List.of("odd=%\nname"));
     file.leave(trace("file:/var/lib/vm.mr", terms));
 
     assertThat(Files.readAllLines(path))

@@ -18,7 +18,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 /**
  * A session that QEMU keeps when its daemon ends. That it reaches a QEMU whose main loop waits for
- * memory, {@code ResumeSoakE2E} shows with early kills.
+ * memory, {@code BusyQemuE2E} shows.
  */
 @Timeout(60)
 class MonitorLifelineE2E {
