@@ -27,6 +27,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.function.IntSupplier;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -51,9 +52,9 @@ final class GuestParts implements AutoCloseable {
   GuestParts(DaemonConfig config, boolean rehearsal, Loader loader, PostcopyMetrics metrics)
       throws IOException {
     this.config = config;
-    trace = trace(config);
     monitor =
         config.guest() instanceof GuestSpec.Qemu qemu ? new QemuMonitor(qemu.monitor()) : null;
+    trace = trace(config, this::guestPid);
     readiness =
         config.guest() instanceof GuestSpec.Qemu qemu && monitor != null
             ? new QemuReadiness(monitor, qemu.options().preempt())
@@ -182,13 +183,19 @@ final class GuestParts implements AutoCloseable {
    * (restore) beside the monitor, if that is possible: the same command must not go on with another
    * file.
    */
-  private static Optional<PausedLoadFile> trace(DaemonConfig config) {
+  private static Optional<PausedLoadFile> trace(DaemonConfig config, IntSupplier guestPid) {
     return config.qmp().stream()
         .filter(SocketSpec.Unix.class::isInstance)
         .map(spec -> Path.of(((SocketSpec.Unix) spec).path() + ".load"))
         .findFirst()
         .or(() -> besideMonitor(config.guest()))
-        .map(path -> new PausedLoadFile(path, config.guest().toString()));
+        .map(path -> new PausedLoadFile(path, config.guest().toString(), guestPid));
+  }
+
+  /** QEMU's process, 0 if it is not known. */
+  private int guestPid() {
+    QemuMonitor of = monitor;
+    return of == null ? 0 : of.session().map(session -> session.peer().pid()).orElse(0);
   }
 
   private static Optional<Path> besideMonitor(GuestSpec guest) {

@@ -182,23 +182,20 @@ final class LoadAtStart {
    * @param fatalError called if that fails and is to end the daemon
    */
   void whenThereIsQemu(QemuMonitor qemu, MonitorProxy proxy, Consumer<String> fatalError) {
-    Optional<String> begun =
-        guest.trace().flatMap(PausedLoadFile::find).map(LoadTrace.Trace::snapshotUri);
-    Optional<String> uri = config.incoming().or(() -> begun);
     Thread.ofPlatform()
         .name("incoming")
         .daemon()
         .start(() -> {
           try {
-            if (awaitQemu(qemu, proxy, begun.isPresent() ? uri : Optional.empty())
-                && uri.isPresent()) {
-              loadInto(proxy, uri.get(), begun.isPresent());
+            if (awaitQemu(qemu, proxy)) {
+              loadInto(qemu, proxy);
             }
           } catch (QmpException e) {
-            log.error("load failed uri={} reason=\"{}\"", uri.orElse(""), e.description());
-            if (config.incoming().isPresent() && config.exitOnError()) {
-              fatalError.accept("--incoming " + uri.orElse("") + ": " + e.description());
-            }
+            log.error("load failed reason=\"{}\"", e.description());
+            config
+                .incoming()
+                .filter(_ -> config.exitOnError())
+                .ifPresent(uri -> fatalError.accept("--incoming " + uri + ": " + e.description()));
           } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
           }
@@ -206,22 +203,34 @@ final class LoadAtStart {
   }
 
   /**
-   * Returns whether there is a QEMU that is not being loaded already.
-   *
-   * @param begun what an earlier daemon was loading, if it has noted that down
+   * What an earlier daemon was loading into this QEMU, if it has noted that down. What it has noted
+   * of another one, which had the same monitor, is of no use any more.
    */
-  private boolean awaitQemu(QemuMonitor qemu, MonitorProxy proxy, Optional<String> begun)
-      throws InterruptedException {
-    boolean recovered = false;
+  private Optional<String> begunIn(int pid) {
+    guest
+        .trace()
+        .filter(file -> file.isOfAnother(pid))
+        .ifPresent(file -> {
+          log.info("ignored: a load of another QEMU was left behind path={}", file.path());
+          file.remove();
+        });
+    return guest.trace().flatMap(PausedLoadFile::find).map(LoadTrace.Trace::snapshotUri);
+  }
+
+  /** Returns whether there is a QEMU that is not being loaded already. */
+  private boolean awaitQemu(QemuMonitor qemu, MonitorProxy proxy) throws InterruptedException {
+    int recovered = 0;
     long pauseMillis = FIRST_LOOK_MILLIS;
     while (!qemu.isClosed()) {
       if (isConnected(qemu, pauseMillis)) {
-        return !recovered;
+        return recovered == 0 || isAnother(qemu, recovered);
       }
       Optional<MonitorLifeline> line = qemu.lifeline().find();
       if (line.isPresent()) {
         try (MonitorLifeline found = line.get()) {
-          recovered |= free(qemu, proxy, found, begun);
+          if (free(qemu, proxy, found)) {
+            recovered = found.peer().pid();
+          }
         }
         pauseMillis = FIRST_LOOK_MILLIS;
       } else {
@@ -229,6 +238,23 @@ final class LoadAtStart {
       }
     }
     return false;
+  }
+
+  /** Whether the QEMU whose load goes on has ended, and this is the next; its load ends then. */
+  private boolean isAnother(QemuMonitor qemu, int pid) throws InterruptedException {
+    int now = pidOf(qemu);
+    if (now == pid || now == 0) {
+      return false;
+    }
+    migrations.guestEnded("QEMU (pid " + pid + ") has ended, and its guest with it");
+    while (RECOVERING.contains(migrations.status())) {
+      TimeUnit.MILLISECONDS.sleep(RECOVERY_STEP_MILLIS);
+    }
+    return true;
+  }
+
+  private static int pidOf(QemuMonitor qemu) {
+    return qemu.session().map(session -> session.peer().pid()).orElse(0);
   }
 
   private static boolean isConnected(QemuMonitor qemu, long limitMillis)
@@ -250,17 +276,18 @@ final class LoadAtStart {
    *
    * @return whether a load goes on
    */
-  private boolean free(
-      QemuMonitor qemu, MonitorProxy proxy, MonitorLifeline line, Optional<String> begun)
+  private boolean free(QemuMonitor qemu, MonitorProxy proxy, MonitorLifeline line)
       throws InterruptedException {
+    Optional<String> begun = begunIn(line.peer().pid());
     boolean tried = false;
+    boolean told = false;
     boolean goesOn = false;
     try {
       while (!qemu.isClosed()) {
         if (!tried && begun.isPresent() && line.isPaused(PAUSED_PATIENCE)) {
           tried = true;
           qemu.lifeline().use(line);
-          goesOn = goOn(proxy, begun.get());
+          goesOn = goOn(proxy, config.incoming().orElse(begun.get()));
         }
         if (goesOn) {
           awaitRecovery();
@@ -269,13 +296,18 @@ final class LoadAtStart {
           log.info("the session of an earlier daemon has been ended monitor={}", qemu.path());
           return goesOn;
         }
-        if (!tried && begun.isEmpty()) {
-          tried = true;
+        if (!told && begun.isEmpty()) {
           log.error(
               "QEMU waits for memory and nothing tells which snapshot it is from: start postcopyd"
                   + " with the --qmp socket of the daemon that has ended monitor={}",
               qemu.path());
+        } else if (!told && !goesOn) {
+          log.warn(
+              "QEMU holds the session of a daemon that has ended, and does not let go of it yet"
+                  + " monitor={}",
+              qemu.path());
         }
+        told = true;
       }
       return goesOn;
     } finally {
@@ -285,7 +317,7 @@ final class LoadAtStart {
 
   /** Returns whether the load goes on; whoever has a session of its own will say why it doesn't. */
   private boolean goOn(MonitorProxy proxy, String uri) {
-    log.info("recovered through the session of the daemon that has ended uri={}", uri);
+    log.info("the load goes on through the session of the daemon that has ended uri={}", uri);
     guest.selfTest().hurry();
     try {
       proxy.goOnWithoutAsking(uri);
@@ -304,17 +336,22 @@ final class LoadAtStart {
     }
   }
 
-  private void loadInto(MonitorProxy qemu, String uri, boolean noted) throws QmpException {
-    if (noted) {
+  private void loadInto(QemuMonitor qemu, MonitorProxy proxy) throws QmpException {
+    Optional<String> begun = begunIn(pidOf(qemu));
+    Optional<String> uri = config.incoming().or(() -> begun);
+    if (uri.isEmpty()) {
+      return;
+    }
+    if (begun.isPresent()) {
       // A guest stands still. Should the note not be true, the load itself waits for the test.
       guest.selfTest().hurry();
     } else {
       guest.warmUp();
     }
-    if (!qemu.goOnWith(uri, noted)) {
+    if (!proxy.goOnWith(uri.get(), begun.isPresent())) {
       guest.trace().ifPresent(PausedLoadFile::remove);
       if (config.incoming().isPresent()) {
-        qemu.loadAtOnce(uri);
+        proxy.loadAtOnce(uri.get());
       }
     }
   }

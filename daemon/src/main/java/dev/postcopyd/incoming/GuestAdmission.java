@@ -59,7 +59,8 @@ final class GuestAdmission {
     int errno =
         HandedOverMemory.checkRegistered(
             uffd, mapping.baseAddress(), mapping.sizeBytes(), mapping.pageSize().bytes());
-    if (errno == 0) {
+    if (errno == 0 || errno == Errno.EAGAIN) {
+      // A VMM that changes something at this moment is believed.
       return;
     }
     throw new HandoverException(

@@ -13,6 +13,7 @@ import dev.postcopyd.loader.LoaderState;
 import dev.postcopyd.outgoing.background.TrackedGuest;
 import dev.postcopyd.posix.FileDescriptors;
 import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.posix.TimeSlice;
 import dev.postcopyd.postcopy.uffd.HandedOverMemory;
 import dev.postcopyd.source.SourceAddress;
 import java.io.IOException;
@@ -362,7 +363,11 @@ public final class HandedOverGuests
 
   private void later(Runnable work) {
     try {
-      ends.execute(work);
+      ends.execute(() -> {
+        // It may be a fault thread that this one comes from.
+        TimeSlice.restore();
+        work.run();
+      });
     } catch (RejectedExecutionException e) {
       log.debug("not done because the daemon ends");
     }

@@ -229,7 +229,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
     skipWhatIsDone(pageEngine, marks);
     made.accept(pageEngine);
     engine = pageEngine;
-    if (record.isFailed()) {
+    if (record.isFailed() && !record.isCompleted()) {
       failedHere = true;
     }
     FaultThread thread = new FaultThread(faults, pageEngine, "faults-g" + guest.id());
@@ -332,7 +332,7 @@ final class HandedOverLoad implements Load, EngineListener, GuestChanges {
       gone("its process has ended");
       return;
     }
-    if (isServing()) {
+    if (isServing() && !guest.record().isCompleted()) {
       guest.record().setFailed();
       guest.tellFailure(reason);
     }

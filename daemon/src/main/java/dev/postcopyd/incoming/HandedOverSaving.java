@@ -266,12 +266,12 @@ final class HandedOverSaving implements TrackedGuest {
 
   /** What is not registered now is not there: of a hole the page map says what it says of zeros. */
   private void checkMapped(MemoryRange range) throws IOException {
-    int errno =
-        HandedOverMemory.checkRegistered(
-            memory.userfaultfd(),
-            range.start(),
-            range.lengthBytes(),
-            range.block().hostPageSize().bytes());
+    long deadline = System.nanoTime() + PATIENCE.toNanos();
+    int errno = askFor(range);
+    while (errno == Errno.EAGAIN && System.nanoTime() < deadline) {
+      faults.awaitRead();
+      errno = askFor(range);
+    }
     if (errno == Errno.ESRCH) {
       checkThere();
     }
@@ -283,6 +283,14 @@ final class HandedOverSaving implements TrackedGuest {
               + Errno.describe(errno)
               + ")");
     }
+  }
+
+  private int askFor(MemoryRange range) {
+    return HandedOverMemory.checkRegistered(
+        memory.userfaultfd(),
+        range.start(),
+        range.lengthBytes(),
+        range.block().hostPageSize().bytes());
   }
 
   /**

@@ -4,6 +4,7 @@ import dev.postcopyd.guest.PostcopyDestination.Terms;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.posix.FileIdentity;
 import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.posix.ProcessIdentity;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -15,6 +16,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.function.IntSupplier;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -32,28 +34,35 @@ import org.slf4j.LoggerFactory;
  * inode=1234
  * size=4294967296
  * mtime=1700000000000000000
+ * process=4711 123456789
  * </pre>
  *
- * <p>Block names and values have %, = and control characters as %XX; pages of 4 KiB are not
- * mentioned. Replaced as a whole, so that a crash leaves the old one or the new. Snapshots that
- * were handed over as a descriptor leave no trace: a fresh daemon could not open them.
+ * <p>The process is the guest's, where it can be seen: its number, and when it was started in clock
+ * ticks since the machine was. Block names and values have %, = and control characters as %XX;
+ * pages of 4 KiB are not mentioned. Replaced as a whole, so that a crash leaves the old one or the
+ * new. Snapshots that were handed over as a descriptor leave no trace: a fresh daemon could not
+ * open them.
  */
 public final class PausedLoadFile implements LoadTrace {
   private static final Logger log = LoggerFactory.getLogger(PausedLoadFile.class);
   private static final String HEAD = "postcopyd-load 2";
   private static final String PAGE_SIZE = "page-size.";
   private static final String EXTRA_BLOCK = "extra-block.";
+  private static final String PROCESS = "process";
   private static final int MAX_BYTES = 64 << 10;
 
   private final Path path;
   private final String guest;
+  private final IntSupplier process;
 
   /**
    * @param guest the guest as the command line has it: only its own traces count
+   * @param process the number of the guest's process at present; 0 if it is not known
    */
-  public PausedLoadFile(Path path, String guest) {
+  public PausedLoadFile(Path path, String guest, IntSupplier process) {
     this.path = path;
     this.guest = guest;
+    this.process = process;
   }
 
   /** Where it is. */
@@ -68,6 +77,8 @@ public final class PausedLoadFile implements LoadTrace {
       log.warn(
           "should this daemon die, no other can recover the guest: its snapshot has no path snapshot={}",
           trace.snapshotUri());
+      // What may be there is of an earlier guest.
+      remove();
       return;
     }
     try {
@@ -95,6 +106,8 @@ public final class PausedLoadFile implements LoadTrace {
     lines.add("inode=" + trace.identity().inode());
     lines.add("size=" + trace.identity().sizeBytes());
     lines.add("mtime=" + trace.identity().mtimeNanos());
+    ProcessIdentity.of(process.getAsInt())
+        .ifPresent(of -> lines.add(PROCESS + "=" + of.pid() + " " + of.startTicks()));
     lines.add("");
     return String.join("\n", lines);
   }
@@ -161,6 +174,27 @@ public final class PausedLoadFile implements LoadTrace {
       log.warn("ignored: not a trace of a load path={} reason={}", path, e.toString());
       return Optional.empty();
     }
+  }
+
+  /**
+   * Whether what was left is about another process than this one: an earlier guest at the same
+   * place, whose memory would be the end of this one.
+   *
+   * @param pid of the guest as it is now; 0 if it is not known, which is believed
+   */
+  public boolean isOfAnother(int pid) {
+    try {
+      for (String line : Files.readAllLines(path, StandardCharsets.UTF_8)) {
+        if (line.startsWith(PROCESS + "=")) {
+          String[] words = line.substring(PROCESS.length() + 1).split(" ", 2);
+          return new ProcessIdentity(Integer.parseInt(words[0]), Long.parseLong(words[1]))
+              .isOther(pid);
+        }
+      }
+    } catch (IOException | RuntimeException e) {
+      log.debug("not known whose load was left path={}", path, e);
+    }
+    return false;
   }
 
   private Optional<Trace> parse(List<String> lines) throws IOException {

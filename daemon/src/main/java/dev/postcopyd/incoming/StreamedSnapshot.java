@@ -78,8 +78,10 @@ final class StreamedSnapshot {
         .isPresent()) {
       throw new IOException(
           checked.name()
-              + " is not the file that the guest was started from: it was replaced or written to."
-              + " Put that one back, with its modification time, and recover again");
+              + " is not the file that the guest was started from ("
+              + begun.get().snapshotUri()
+              + "), or it was replaced or written to. Put that one back, with its modification time,"
+              + " and recover again");
     }
   }
 

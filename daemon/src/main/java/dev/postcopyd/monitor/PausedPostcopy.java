@@ -10,8 +10,9 @@ import tools.jackson.databind.node.ObjectNode;
  *
  * <p>No query may be executed out of band. But migrate-recover may, and looks at the state before
  * it looks at the address (migration/migration.c): with one that can be none it is refused in any
- * case, does nothing, and how it is refused tells the state. Since 6.1 QEMU forgets such a refusal;
- * before, a second migrate-recover would not be taken any more.
+ * case, and how it is refused tells the state. (A listener of an earlier migrate-recover is
+ * closed.) Since 6.1 QEMU forgets such a refusal; before, a second migrate-recover would not be
+ * taken any more.
  */
 public final class PausedPostcopy {
   /** The command, out of band. */
@@ -19,6 +20,9 @@ public final class PausedPostcopy {
 
   /** No transport has this name, so that nothing ever listens because of it. */
   private static final String NO_ADDRESS = "postcopyd-asks:";
+
+  /** What 8.0 and 8.1 say of it with postcopy-preempt; they have looked at the state, too. */
+  private static final String NO_CHANNELS = "multi-channel";
 
   private PausedPostcopy() {}
 
@@ -29,7 +33,8 @@ public final class PausedPostcopy {
 
   /** Whether the question was refused as it is by a QEMU whose postcopy is paused. */
   public static boolean isConfirmedBy(QmpException refusal) {
-    return refusal.description().contains(NO_ADDRESS);
+    return refusal.description().contains(NO_ADDRESS)
+        || refusal.description().contains(NO_CHANNELS);
   }
 
   /** Whether the command was refused because nothing is paused, or not yet. */

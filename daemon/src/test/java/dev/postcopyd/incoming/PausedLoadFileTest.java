@@ -24,7 +24,7 @@ class PausedLoadFileTest {
   @BeforeEach
   void name() {
     path = directory.resolve("qmp.load");
-    file = new PausedLoadFile(path, "qemu:/run/vm.mon");
+    file = new PausedLoadFile(path, "qemu:/run/vm.mon", () -> 0);
   }
 
   private static LoadTrace.Trace trace(String uri, Terms terms) {
@@ -58,7 +58,7 @@ class PausedLoadFileTest {
   @Test
   void anotherGuestsIsIgnored() throws Exception {
     file.leave(trace("file:/var/lib/vm.mr", Terms.PLAIN));
-    assertThat(new PausedLoadFile(path, "qemu:/run/other.mon").find()).isEmpty();
+    assertThat(new PausedLoadFile(path, "qemu:/run/other.mon", () -> 0).find()).isEmpty();
   }
 
   @Test
@@ -79,10 +79,32 @@ class PausedLoadFileTest {
   @Test
   void whatCantBeWrittenSaysWhatThatMeans() {
     PausedLoadFile nowhere =
-        new PausedLoadFile(directory.resolve("none").resolve("qmp.load"), "qemu:/run/vm.mon");
+        new PausedLoadFile(
+            directory.resolve("none").resolve("qmp.load"), "qemu:/run/vm.mon", () -> 0);
     assertThatThrownBy(() -> nowhere.leave(trace("file:/var/lib/vm.mr", Terms.PLAIN)))
         .isInstanceOf(IOException.class)
         .hasMessageContaining("no other daemon could go on with it")
         .hasMessageContaining("qmp.load");
+  }
+
+  @Test
+  void ofAnotherProcessAtTheSamePlaceItIsNot() throws Exception {
+    int own = (int) ProcessHandle.current().pid();
+    PausedLoadFile ofOwn = new PausedLoadFile(path, "qemu:/run/vm.mon", () -> own);
+    ofOwn.leave(trace("file:/var/lib/vm.mr", Terms.PLAIN));
+    assertThat(ofOwn.find()).contains(trace("file:/var/lib/vm.mr", Terms.PLAIN));
+    assertThat(ofOwn.isOfAnother(own)).isFalse();
+    assertThat(ofOwn.isOfAnother(0)).as("not to be seen").isFalse();
+    assertThat(ofOwn.isOfAnother(1)).isTrue();
+
+    file.leave(trace("file:/var/lib/vm.mr", Terms.PLAIN));
+    assertThat(file.isOfAnother(1)).as("not noted").isFalse();
+  }
+
+  @Test
+  void aSnapshotWithoutAPathLeavesNothingOfAnEarlierGuest() throws Exception {
+    file.leave(trace("file:/var/lib/vm.mr", Terms.PLAIN));
+    file.leave(trace("fd:3", Terms.PLAIN));
+    assertThat(file.find()).isEmpty();
   }
 }

@@ -47,19 +47,23 @@ public final class SharedBlocks {
    * Has what is written to shared blocks of a file put into new ones that lie close together, in
    * the order in which they are written to the disk. XFS takes 128 KiB for the first write to such
    * a piece, and gives back what is not used of it; for pages far from each other that costs more
-   * than it saves.
+   * than it saves. The file keeps this, and its copies inherit it, until it is taken back.
    *
+   * @param wanted false takes it back
    * @return whether the file system has such a thing
    */
-  public static boolean tryKeepTogether(NativeFile file) {
+  public static boolean tryKeepTogether(NativeFile file, boolean wanted) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment attributes = arena.allocate(FSXATTR_SIZEOF, Integer.BYTES);
       if (Libc.syscall(SYS_IOCTL, file.fd(), FS_IOC_FSGETXATTR, attributes.address()) != 0) {
         return false;
       }
       int flags = attributes.get(JAVA_INT, FSXATTR_FSX_XFLAGS);
-      attributes.set(JAVA_INT, FSXATTR_FSX_XFLAGS, flags | FS_XFLAG_COWEXTSIZE);
-      attributes.set(JAVA_INT, FSXATTR_FSX_COWEXTSIZE, BLOCK_BYTES);
+      attributes.set(
+          JAVA_INT,
+          FSXATTR_FSX_XFLAGS,
+          wanted ? flags | FS_XFLAG_COWEXTSIZE : flags & ~FS_XFLAG_COWEXTSIZE);
+      attributes.set(JAVA_INT, FSXATTR_FSX_COWEXTSIZE, wanted ? BLOCK_BYTES : 0);
       return Libc.syscall(SYS_IOCTL, file.fd(), FS_IOC_FSSETXATTR, attributes.address()) == 0;
     }
   }

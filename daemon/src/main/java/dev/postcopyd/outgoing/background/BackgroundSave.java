@@ -273,6 +273,9 @@ public final class BackgroundSave implements Save {
         // Whether all of it was where it was said to be.
         guest.enter();
         guest.leave();
+        if (start.isIncremental()) {
+          guest.checkRegistered(true);
+        }
         keeps = start.keeps();
       } catch (IOException | RuntimeException | Error e) {
         if (!(e instanceof CopyBuffer.AbortedException)) {
@@ -301,6 +304,7 @@ public final class BackgroundSave implements Save {
     out.setDirectIo(false);
     long fileBytes = file.finish();
     out.sync();
+    start.written(out);
     check();
     return fileBytes;
   }

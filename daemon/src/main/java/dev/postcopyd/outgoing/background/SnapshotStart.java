@@ -4,6 +4,7 @@ import dev.postcopyd.outgoing.SaveTarget;
 import dev.postcopyd.page.PageSize;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.NativeFile;
+import dev.postcopyd.posix.SharedBlocks;
 import dev.postcopyd.postcopy.ClaimBitmap;
 import dev.postcopyd.snapshot.MachineState;
 import dev.postcopyd.snapshot.MappedRamWriter;
@@ -147,6 +148,13 @@ final class SnapshotStart implements AutoCloseable {
     do {
       check.check();
     } while (writer.inheritNext(STEP_BYTES) > 0);
+  }
+
+  /** All of it is on the disk. */
+  void written(NativeFile out) {
+    if (shared) {
+      boolean _ = SharedBlocks.tryKeepTogether(out, false);
+    }
   }
 
   @Override

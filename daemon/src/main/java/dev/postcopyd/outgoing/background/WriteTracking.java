@@ -150,7 +150,7 @@ public final class WriteTracking implements FaultSink {
 
   private boolean share(NativeFile out, NativeFile earlier) throws IOException {
     if (SharedBlocks.tryCopy(earlier, out)) {
-      boolean _ = SharedBlocks.tryKeepTogether(out);
+      boolean _ = SharedBlocks.tryKeepTogether(out, true);
       return true;
     }
     if (incremental == Incremental.COPY) {

@@ -3,6 +3,7 @@ package dev.postcopyd.postcopy.uffd;
 import dev.postcopyd.page.RamBlock;
 import dev.postcopyd.page.RamBlockTable;
 import dev.postcopyd.posix.Errno;
+import dev.postcopyd.posix.UnreadablePage;
 import dev.postcopyd.uffd.UffdEventBuffer;
 import dev.postcopyd.uffd.UffdFeature;
 import dev.postcopyd.uffd.UffdResult;
@@ -18,10 +19,7 @@ import dev.postcopyd.uffd.abi.UapiConstants;
  * everything else may be called from any thread. Owns nothing.
  */
 public final class HandedOverMemory {
-  /** An address of ours that is never mapped: the lowest page. */
   private static final long LIFTED_PAGES = 8192;
-
-  private static final long UNREADABLE = 0;
 
   private static final long SMALL_PAGE = 4096;
 
@@ -178,6 +176,10 @@ public final class HandedOverMemory {
   }
 
   private void change(GuestSegments changed, GuestChanges changes) {
+    if (changed.all().equals(segments.all())) {
+      // Whoever saves the guest takes another object for another place.
+      return;
+    }
     segments = changed;
     if (!journal.write(changed)) {
       changes.misbehaved(
@@ -205,12 +207,13 @@ public final class HandedOverMemory {
     return probe(NOWHERE, 4096) == -Errno.ESRCH;
   }
 
-  /**
-   * Asks the kernel about a range without changing it: by a copy from an address where nothing can
-   * be.
-   */
+  /** Asks the kernel about a range without changing it: by a copy of what can't be read. */
+  private static UffdResult ask(Userfaultfd uffd, long address, long lengthBytes) {
+    return uffd.copy(address, UnreadablePage.address(), lengthBytes, 0);
+  }
+
   private long probe(long address, long lengthBytes) {
-    return switch (uffd.copy(address, UNREADABLE, lengthBytes, 0)) {
+    return switch (ask(uffd, address, lengthBytes)) {
       case UffdResult.TargetGone gone -> -gone.errno();
       case UffdResult.Failed failed -> -failed.errno();
       default -> 0;
@@ -221,20 +224,26 @@ public final class HandedOverMemory {
    * Whether a range is registered with the userfaultfd, in pages that it can be filled in.
    *
    * @return 0, or the errno: ENOENT not mapped or not registered, EINVAL other pages, ESRCH no
-   *     process
+   *     process, EAGAIN not to be told before an event has been read
    */
   public static int checkRegistered(
       Userfaultfd uffd, long address, long lengthBytes, long pageSizeBytes) {
     int errno = checkWhole(uffd, address, lengthBytes, pageSizeBytes);
     // Huge pages are not filled in part; what can be is none.
-    boolean small = !(uffd.copy(address, UNREADABLE, SMALL_PAGE, 0) instanceof UffdResult.Failed);
-    return errno == 0 && small && pageSizeBytes > SMALL_PAGE ? Errno.EINVAL : errno;
+    if (errno != 0 || pageSizeBytes <= SMALL_PAGE) {
+      return errno;
+    }
+    return switch (ask(uffd, address, SMALL_PAGE)) {
+      case UffdResult.Failed _ -> 0;
+      case UffdResult.Again _ -> Errno.EAGAIN;
+      default -> Errno.EINVAL;
+    };
   }
 
   private static int checkWhole(
       Userfaultfd uffd, long address, long lengthBytes, long pageSizeBytes) {
-    UffdResult result = uffd.copy(address, UNREADABLE, lengthBytes, 0);
-    return switch (result) {
+    return switch (ask(uffd, address, lengthBytes)) {
+      case UffdResult.Again _ -> Errno.EAGAIN;
       case UffdResult.Failed failed -> failed.errno();
       case UffdResult.TargetGone gone when gone.processGone() -> gone.errno();
       case UffdResult.TargetGone gone -> {

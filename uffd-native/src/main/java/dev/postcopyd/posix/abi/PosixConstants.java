@@ -60,6 +60,7 @@ public final class PosixConstants {
   public static final int MAP_NORESERVE = 0x4000;
   public static final int MAP_HUGETLB = 0x40000;
   public static final int MAP_HUGE_SHIFT = 26;
+  public static final int MAP_FIXED_NOREPLACE = 0x100000;
   public static final int MADV_NORMAL = 0;
   public static final int MADV_RANDOM = 1;
   public static final int MADV_SEQUENTIAL = 2;
