@@ -340,6 +340,11 @@ final class HandedOverSaving implements TrackedGuest {
   }
 
   @Override
+  public void liftWhereItIs(RamBlock block, long pageIndex) {
+    memory.liftProtection(block, pageIndex);
+  }
+
+  @Override
   public Optional<String> untrackable() {
     return anonymous ? Optional.empty() : Optional.of(UNTRACKABLE);
   }

@@ -112,6 +112,12 @@ public interface TrackedGuest {
   void leaveTracked(FaultSink faults);
 
   /**
+   * Lifts the protection of a page, wherever it is by now, while that of all the others is being
+   * ended, if it can; for memory that moves. On the thread that reads faults.
+   */
+  default void liftWhereItIs(RamBlock block, long pageIndex) {}
+
+  /**
    * Why its page map does not tell all that has changed between snapshots; empty if it does. The
    * kernel forgets the protection of what is given back in private anonymous memory of small pages,
    * and of no other.

@@ -48,8 +48,12 @@ public final class WriteTracking implements FaultSink {
   private @Nullable Held held;
   private @Nullable Written written;
   private String reason = "postcopyd has made none before it since it was started";
-  private volatile @Nullable WriteProtection faulting;
+  private volatile @Nullable Protected faulting;
+  private volatile @Nullable TrackedGuest ending;
   private volatile @Nullable String lost;
+
+  /** What write faults are of. */
+  private record Protected(TrackedGuest guest, WriteProtection protection) {}
 
   /** What is protected, and through whom. */
   private record Held(TrackedGuest guest, WriteProtection protection, FileLayout layout) {}
@@ -190,7 +194,8 @@ public final class WriteTracking implements FaultSink {
     held = new Held(guest, protection, guest.fileLayout());
     written = null;
     lost = null;
-    faulting = protection;
+    ending = null;
+    faulting = new Protected(guest, protection);
     guest.leaveTracked(this);
   }
 
@@ -247,10 +252,12 @@ public final class WriteTracking implements FaultSink {
   /** Somebody writes to a page: it has changed, as everybody can see from now on. */
   @Override
   public void fault(RamBlock block, long pageIndex, int threadId, long faultNanos) {
-    WriteProtection protection = faulting;
-    if (protection == null) {
+    Protected of = faulting;
+    if (of == null) {
+      letGo(block, pageIndex);
       return;
     }
+    WriteProtection protection = of.protection;
     String trouble = null;
     try {
       writes.increment();
@@ -263,11 +270,21 @@ public final class WriteTracking implements FaultSink {
       trouble = MOVED;
     }
     if (trouble != null) {
-      // Nobody may wait for ever.
       log.warn("writes can't be tracked any more reason=\"{}\"", trouble);
       lost = trouble;
+      ending = of.guest;
       faulting = null;
-      protection.takeDown();
+      // It takes a while, and events have to be read meanwhile, and faults answered.
+      Thread.ofPlatform().name("untrack").daemon().start(protection::takeDown);
+      letGo(block, pageIndex);
+    }
+  }
+
+  /** Nobody may wait for the end of all protection. */
+  private void letGo(RamBlock block, long pageIndex) {
+    TrackedGuest of = ending;
+    if (of != null) {
+      of.liftWhereItIs(block, pageIndex);
     }
   }
 

@@ -13,6 +13,8 @@ import dev.postcopyd.uffd.UffdEventBuffer;
 import dev.postcopyd.uffd.UffdResult;
 import dev.postcopyd.uffd.Userfaultfd;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import java.util.Objects;
 import java.util.concurrent.CountDownLatch;
@@ -30,8 +32,8 @@ import org.slf4j.LoggerFactory;
  * may have moved when its turn comes. Faults that are read while a placement waits for events join
  * the queue; none is lost, and whoever is killed in between is followed by somebody who wakes all.
  *
- * <p>Nothing is allocated for a fault. Owns its eventfd and its poll set, which {@link #close}
- * closes after serve has returned; neither the userfaultfd nor the connection.
+ * <p>Nothing is allocated for a fault. Owns its eventfd, its poll set and a buffer, which {@link
+ * #close} closes after serve has returned; neither the userfaultfd nor the connection.
  */
 public final class HandedOverFaultSource implements FaultSource, PendingEvents, AutoCloseable {
   /** Events read at a time. */
@@ -53,6 +55,11 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
   private final EventFd signal;
   private final Poll poll;
   private final UffdEventBuffer events;
+
+  /** Not made when something comes: a guest may be waiting for what it says. */
+  private final Arena arena = Arena.ofShared();
+
+  private final MemorySegment received = arena.allocate(StreamEnd.ROOM_BYTES);
   private volatile boolean stopped;
   private volatile @Nullable Thread servingThread;
   private volatile @Nullable Handover next;
@@ -240,7 +247,7 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
 
   /** Bytes are of interest only to whoever has said so: else only the end is. */
   private void lookAtConnection() {
-    byte[] bytes = StreamEnd.take(connection);
+    byte[] bytes = StreamEnd.take(connection, received);
     if (bytes == null) {
       end("its connection has ended");
       return;
@@ -313,5 +320,6 @@ public final class HandedOverFaultSource implements FaultSource, PendingEvents, 
   public void close() {
     poll.close();
     signal.close();
+    arena.close();
   }
 }

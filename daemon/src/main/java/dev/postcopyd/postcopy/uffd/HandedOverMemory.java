@@ -262,6 +262,16 @@ public final class HandedOverMemory {
   }
 
   /**
+   * Lifts the write protection of a page where it is now, if it is anywhere, and the kernel can.
+   */
+  public void liftProtection(RamBlock block, long pageIndex) {
+    GuestSegments.Segment now = segments.holding(block, pageIndex);
+    if (now != null) {
+      UffdResult _ = uffd.writeProtect(now.addressOf(pageIndex), block.hostPageSize().bytes(), 0);
+    }
+  }
+
+  /**
    * Ends the registration of all of it, wherever it is now: what is missing then reads as zero,
    * what was protected can be written to, and whoever waits goes on.
    *
