@@ -188,6 +188,7 @@ final class BackgroundSnapshots implements BenchmarkTable {
       }
       // Its state is, right after that.
       Settling.sleep(SETTLE_MILLIS);
+      handler.enableSaves();
     }
 
     @Override

@@ -155,15 +155,24 @@ final class HandoverHandler implements AutoCloseable {
 
   /** Takes a background snapshot of the one guest; returns when it is on the disk. */
   void save(Path file) throws IOException {
-    if (daemon == null) {
-      throw new IOException("the handler in C saves nothing");
-    }
-    TimedQmp qmp = daemon.qmp();
-    qmp.disable("postcopy-ram");
-    qmp.enable("events", "mapped-ram", "background-snapshot");
+    TimedQmp qmp = qmpForSaves();
     qmp.forgetEvents();
     JsonNode _ = qmp.execute("migrate", QmpJson.object().put("uri", "file:" + file));
     long _ = qmp.awaitStatus("completed");
+  }
+
+  /** What is to be set once, before the guest is to be saved. */
+  void enableSaves() throws IOException {
+    TimedQmp qmp = qmpForSaves();
+    qmp.disable("postcopy-ram");
+    qmp.enable("events", "mapped-ram", "background-snapshot");
+  }
+
+  private TimedQmp qmpForSaves() throws IOException {
+    if (daemon == null) {
+      throw new IOException("the handler in C saves nothing");
+    }
+    return daemon.qmp();
   }
 
   /** The daemon's guests, as it lists them. */

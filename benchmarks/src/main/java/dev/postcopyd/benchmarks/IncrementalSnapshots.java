@@ -135,6 +135,7 @@ final class IncrementalSnapshots implements BenchmarkTable {
         Settling.sleep(10);
       }
       Settling.sleep(SETTLE_MILLIS);
+      handler.enableSaves();
       figures.fullMillis.add(save(handler, first));
       Settling.sleep(SETTLE_MILLIS);
       figures.fullPause.add(lastPause(tell(guest, "p")));
