@@ -116,7 +116,7 @@ final class GuestRestoration {
   }
 
   /** Its memory as the daemon before has noted it. */
-  static HandedOverMemory memoryOf(HandedOverGuest guest) throws IOException {
+  private static HandedOverMemory memoryOf(HandedOverGuest guest) throws IOException {
     RamBlockTable table = GuestRecord.geometry(guest.record().identity().mappings());
     return new HandedOverMemory(
         guest.userfaultfd(),

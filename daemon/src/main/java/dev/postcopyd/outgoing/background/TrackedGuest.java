@@ -66,8 +66,9 @@ public interface TrackedGuest {
   GuestReader newReader();
 
   /**
-   * Its memory is registered for write protection; the last that is heard before {@link #pause}, so
-   * what takes its time is done here.
+   * Looks whether its memory is there, registered for write protection, and stays protected. What
+   * takes its time is done here: never while it is paused, but right before, and once more when all
+   * of an incremental snapshot is copied.
    *
    * @param again whether an earlier snapshot has heard it, too, and nothing was unregistered since
    * @throws IOException if there can be no snapshot, saying why
